@@ -1,0 +1,54 @@
+# Every target makes what it needs in .venv; `make help` lists them.
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# The tests, the demo and the benchmark use this checkout, whatever the caller's environment says.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench install-liboqs try-liboqs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+demo: $(STAMP) try-liboqs ## 16 real processes find each other's WireGuard endpoints (under 2 minutes)
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(STAMP) ## all tests, under 10 minutes on 2 cores; ARGS='-k name' chooses
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: lint types test ## ruff, mypy --strict and the tests
+
+lint: $(STAMP) ## ruff
+	@$(BIN)/ruff check .
+
+types: $(STAMP) ## mypy --strict
+	@$(BIN)/mypy
+
+# From another make, or with -C, make itself prints the directory on standard output: make -s says nothing.
+bench: $(STAMP) try-liboqs ## one JSON document on standard output and nothing else
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
+	@scripts/install-liboqs "$(CURDIR)/.venv"
+
+# For what runs without it too, only slower.
+try-liboqs: $(STAMP)
+	@scripts/install-liboqs "$(CURDIR)/.venv" >&2 || echo "note: going on without liboqs, on OpenSSL" >&2
+
+clean: ## remove .venv and everything made
+	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage*
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Standard output belongs to the targets (`make bench`), so what is said here goes to standard error.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "pqdht needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making .venv (once; takes about a minute)" >&2
+	@$(PYTHON) -m venv .venv >&2 \
+	    || { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
+	@touch $@

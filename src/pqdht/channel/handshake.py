@@ -1,0 +1,394 @@
+"""One handshake, from the first byte to a `Session`: frames, PQNoise and Hellos put together (section 3).
+
+Sans-IO: bytes come in by `receive`, go out by `finish`; times (ms since the epoch) come with them.
+
+    initiator   prepare, finish;  then for each message: receive, and unless `done`: prepare, finish
+    responder   for each message: receive, prepare, finish
+
+An initiator that knows the responder's KEM key speaks pqIK, one round trip; else pqXX, two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..constants import HANDSHAKE_FORMAT, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
+from ..crypto.api import Suite
+from ..crypto.labels import LENGTH_MASK, NOISE_PROLOGUE
+from ..errors import HandshakeFailed, PeerIdentityMismatch, RemoteError, WireCode
+from ..identity.contact import ContactVerifier
+from ..identity.keys import NodeIdentity, public_key_hash
+from ..ids import ID_BYTES, NodeId
+from ..wire.codec import encode
+from ..wire.contact import Contact
+from .framing import FRAME_OVERHEAD, NONCE_SIZE, Expected, FrameKey, FrameReader, Kind
+from .hello import (
+    MAX_EARLY,
+    MAX_PAYLOAD,
+    AddressPart,
+    HeldKey,
+    Hello,
+    Payload,
+    PeerHello,
+    StrikeRegister,
+    check_key,
+    choose_version,
+    decode_payload,
+    holds_none,
+)
+from .noise import PQ_IK, PQ_XX, HandshakeState, Pattern, message_sizes
+from .session import MAX_FRAME, Padding, Session
+
+__all__ = ["Handshake", "HandshakeMessage", "HandshakeParams", "PeerHello", "StrikeRegister"]
+
+XX_1_PAYLOAD = 64
+"""The longest payload of the first message of pqXX, which has nothing to say yet."""
+PADDING_SPREAD = 256
+"""Handshake frames carry fewer random padding bytes than this, ..."""
+PADDED_MOST = 14_000
+"""... none that would take them over what TCP sends before the first acknowledgement."""
+
+_KINDS = {PQ_IK: (Kind.IK_1, Kind.IK_2), PQ_XX: (Kind.XX_1, Kind.XX_2, Kind.XX_3, Kind.XX_4)}
+_WITH_HELLO = (Kind.IK_1, Kind.IK_2, Kind.XX_2, Kind.XX_3)
+_WITH_ADDRESSES = (Kind.IK_2, Kind.XX_3, Kind.XX_4)
+_WITH_QUESTION = (Kind.IK_1, Kind.XX_3)
+_WITH_ANSWER = (Kind.IK_2, Kind.XX_4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeParams:
+    """What all handshakes of a node share."""
+
+    suite: Suite
+    network_tag: bytes
+    identity: NodeIdentity
+    verifier: ContactVerifier
+    addresses: tuple[str, ...] = ()
+    """Where we can be reached, as text."""
+    features: int = 0
+    versions: tuple[int, int] = (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION)
+    """The oldest and the newest envelope version we speak."""
+    certificate: bytes | None = None
+    """Hash of our certificate, 32 B."""
+    held_key: HeldKey = holds_none
+    padding_spread: int = PADDING_SPREAD
+    """Number of lengths the random padding of a handshake frame may have; 1 switches it off."""
+    bridge: bool = False
+    """As responder, accept pqIK only."""
+    strikes: StrikeRegister = field(default_factory=StrikeRegister)
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeMessage:
+    """What a handshake message brought."""
+
+    early: bytes | None
+    """The encoded envelope of a question (to a responder) or its answer (to an initiator)."""
+    code: WireCode
+    """To a responder: what to answer. To an initiator: what became of its question."""
+    binding: bytes
+    """What `early` must be bound to: the Noise h just before this payload, 32 B."""
+    replayable: bool
+    """True for the first message of pqIK: nothing may change because of it."""
+
+
+class Handshake:
+    """One side of a handshake. Made by `initiate` or `respond`; of no use after a RemoteError."""
+
+    def __init__(
+        self, params: HandshakeParams, *, initiator: bool, expected: NodeId | None, observed: str, now: int
+    ) -> None:
+        self.expected = expected
+        """Whom an initiator means to reach."""
+        self.peer: PeerHello | None = None
+        """Known once the peer's Hello was read and found good."""
+        self._params = params
+        self._initiator = initiator
+        self._observed = observed
+        self._now = now
+        self._noise: HandshakeState | None = None
+        self._key: FrameKey | None = None
+        self._reader = FrameReader()
+        self._holds_peer_key = self._peer_holds_key = False
+        self._is_key_due = self._has_asked = self._has_failed = False
+
+    @classmethod
+    def initiate(
+        cls,
+        params: HandshakeParams,
+        *,
+        expected: NodeId | None,
+        kem_key: bytes | None,
+        observed: str,
+        now: int,
+        signing_key_hash: bytes | None = None,
+        peer_holds_key: bool = False,
+    ) -> Handshake:
+        """Ours to begin: pqIK if `kem_key` is given, then `expected` must be too.  Raises DecodeError.
+
+        `observed` is the peer's address.  Where `params.held_key` has the key of `signing_key_hash`, the
+        peer is told to leave it out; `peer_holds_key` leaves ours out (if wrongly, NEED_KEY mends it).
+        """
+        self = cls(params, initiator=True, expected=expected, observed=observed, now=now)
+        self._peer_holds_key = peer_holds_key
+        if signing_key_hash is not None:
+            self._holds_peer_key = params.held_key(signing_key_hash) is not None
+        if kem_key is None:
+            self._start(PQ_XX, None)
+        elif expected is None:
+            raise ValueError("pqIK needs the node id of the responder")
+        else:
+            self._start(PQ_IK, kem_key)
+        return self
+
+    @classmethod
+    def respond(cls, params: HandshakeParams, *, observed: str, now: int) -> Handshake:
+        """The caller's to begin; its first frame says by which pattern. `observed` is its address."""
+        self = cls(params, initiator=False, expected=None, observed=observed, now=now)
+        self._reader.expect(*(self._frame(p, 0) for p in ((PQ_IK,) if params.bridge else (PQ_IK, PQ_XX))))
+        return self
+
+    @property
+    def done(self) -> bool:
+        """Whether `session` may be called."""
+        return self._noise is not None and self._noise.is_done
+
+    @property
+    def replayable(self) -> bool:
+        """Whether our peer may be a recording, until its first transport frame is here."""
+        return self.peer is not None and self.peer.replayable
+
+    @property
+    def may_send_early(self) -> bool:
+        """Whether our next message can carry a question."""
+        return self._initiator and self._next_kind() in _WITH_QUESTION
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: int) -> HandshakeMessage | None:
+        """Bytes of the peer, cut anywhere: the next message, or None while there is none.
+
+        What follows the last message is kept for the session.  Raises HandshakeFailed (its `reason`
+        says why), PeerIdentityMismatch, BadPuzzle or DecodeError.
+        """
+        if self._has_failed:
+            raise HandshakeFailed("this handshake has failed", reason="failed")
+        self._now = now
+        try:
+            return self._receive(data)
+        except RemoteError:
+            self._has_failed = True
+            raise
+
+    def _receive(self, data: bytes) -> HandshakeMessage | None:
+        self._reader.feed(data)
+        if self.done:
+            if len(self._reader) > MAX_FRAME:
+                raise HandshakeFailed("too much before the session began", reason="flood")
+            return None
+        if self._noise is not None and self._noise.is_our_turn:
+            if data:
+                raise HandshakeFailed("the peer spoke out of turn", reason="turn")
+            return None
+        frame = self._reader.next()
+        if frame is None:
+            return None
+        kind, message = frame
+        if self._noise is None:
+            self._start(PQ_IK if kind == Kind.IK_1 else PQ_XX, None)
+        assert self._noise is not None
+        binding, payload = self._noise.read(message)
+        if len(self._reader) and not self.done:
+            raise HandshakeFailed("the peer spoke out of turn", reason="turn")
+        return self._take(kind, decode_payload(payload), binding)
+
+    def _take(self, kind: Kind, payload: Payload, binding: bytes) -> HandshakeMessage:
+        """Check a payload and remember what it says."""
+        early = payload.early
+        may_be_early = kind in _WITH_QUESTION or (kind in _WITH_ANSWER and self._has_asked)
+        if (
+            (payload.hello is not None) != (kind in _WITH_HELLO)
+            or (payload.addresses is not None) != (kind in _WITH_ADDRESSES)
+            or (early is not None and not may_be_early)
+        ):
+            raise HandshakeFailed("a handshake payload has the wrong parts", reason="payload")
+        if kind in (Kind.IK_1, Kind.XX_1):
+            self._peer_holds_key = payload.holds_key
+        if payload.hello is not None:
+            self.peer = self._check_hello(payload.hello, replayable=kind == Kind.IK_1)
+        if payload.addresses is not None:
+            assert self.peer is not None
+            self.peer = self.peer.with_addresses(payload.addresses)
+        code = self._judge(kind, payload, binding)
+        return HandshakeMessage(early if code == WireCode.OK else None, code, binding, kind == Kind.IK_1)
+
+    def _judge(self, kind: Kind, payload: Payload, binding: bytes) -> WireCode:
+        if kind in _WITH_ANSWER:
+            code = WireCode(payload.code) if payload.code in _CODES else WireCode.EARLY_REJECTED
+            self._is_key_due = code == WireCode.NEED_KEY
+            return code
+        if kind in _WITH_QUESTION:
+            assert payload.hello is not None and self.peer is not None
+            if not self.peer.signing_key:
+                return WireCode.NEED_KEY
+            if kind == Kind.IK_1 and payload.early is not None:
+                return self._params.strikes.strike(binding, payload.hello.time, self._now)
+        return WireCode.OK
+
+    def _check_hello(self, hello: Hello, *, replayable: bool) -> PeerHello:
+        """The peer's node id out of its keys, its puzzle, the common version."""
+        params, noise = self._params, self._noise
+        assert noise is not None and noise.rs is not None
+        contact = Contact(
+            signing_key_hash=hello.signing_key_hash,
+            kem_key_hash=public_key_hash(noise.rs),
+            born=hello.born,
+            nonce=hello.nonce,
+            digest=hello.digest,
+            kem_key=noise.rs,
+            features=hello.features,
+        )
+        node_id = params.verifier.claimed_id(contact)  # before the puzzle: two hashes against an Argon2id
+        if self.expected is not None and node_id != self.expected:
+            raise PeerIdentityMismatch(
+                "another node answers at this address", expected=self.expected.hex(), found=node_id.hex()
+            )
+        if node_id == params.identity.node_id:
+            raise HandshakeFailed("the peer is this node itself", reason="self")
+        version = choose_version(params.versions, (hello.version_min, hello.version_max))
+        if hello.signing_key is not None:
+            check_key(hello.signing_key, hello.signing_key_hash)
+        signing_key = hello.signing_key or params.held_key(hello.signing_key_hash)
+        if signing_key is None and self._initiator:
+            raise HandshakeFailed("the responder withholds its signing key", reason="signing key")
+        params.verifier.verify(contact, self._now)
+        return PeerHello(
+            node_id=node_id,
+            contact=contact,
+            signing_key=signing_key or b"",
+            kem_key=noise.rs,
+            version=version,
+            features=params.features & hello.features,
+            time=hello.time,
+            replayable=replayable,
+        )
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def prepare(self) -> bytes:
+        """Make our next message up to its payload; returns the 32 B an early envelope is bound to."""
+        assert self._noise is not None
+        return self._noise.begin_write()
+
+    def finish(self, early: bytes | None = None, code: WireCode = WireCode.OK) -> bytes:
+        """The bytes of the message `prepare` began.
+
+        Raises ValueError for an early envelope that is too long, or in a message that takes none.
+        """
+        noise, key, kind = self._noise, self._key, self._next_kind()
+        assert noise is not None and key is not None and kind is not None
+        if early is not None:
+            if kind not in _WITH_QUESTION + _WITH_ANSWER or not 0 < len(early) <= MAX_EARLY:
+                raise ValueError(f"no early envelope of {len(early)} bytes fits a {kind.name}")
+            self._has_asked = kind in _WITH_QUESTION
+        payload = Payload(
+            hello=self._hello() if kind in _WITH_HELLO else None,
+            addresses=self._address_part() if kind in _WITH_ADDRESSES else None,
+            early=early,
+            code=code,
+            holds_key=self._holds_peer_key,
+        )
+        message = noise.finish_write(encode(payload))
+        if not noise.is_done:
+            self._reader.expect(self._frame(noise.pattern, noise.index))
+        nonce = self._params.suite.random_bytes(NONCE_SIZE)
+        return key.seal(kind, message, self._padding(len(message)), nonce)
+
+    def _hello(self) -> Hello:
+        identity, (oldest, newest) = self._params.identity, self._params.versions
+        return Hello(
+            signing_key_hash=identity.signing_key_hash,
+            signing_key=None if self._peer_holds_key else identity.signing.public,
+            born=identity.born,
+            nonce=identity.nonce,
+            digest=identity.digest,
+            version_min=oldest,
+            version_max=newest,
+            features=self._params.features,
+            time=self._now,
+        )
+
+    def _padding(self, length: int) -> int:
+        room = max(0, PADDED_MOST - FRAME_OVERHEAD - length)
+        dice = int.from_bytes(self._params.suite.random_bytes(4), "big")
+        return dice % min(self._params.padding_spread, room + 1)
+
+    # --- after it ------------------------------------------------------------------------------
+
+    @property
+    def address_part_due(self) -> bool:
+        """Whether our first frame must be ADDRESSES: a pqIK initiator's is, and whose key is missing."""
+        noise = self._noise
+        assert noise is not None
+        return self._initiator and (noise.pattern is PQ_IK or self._is_key_due)
+
+    def address_part(self) -> bytes:
+        """The content of that frame."""
+        return encode(self._address_part(with_key=self._is_key_due))
+
+    def _address_part(self, with_key: bool = False) -> AddressPart:
+        params = self._params
+        key = params.identity.signing.public if with_key else None
+        return AddressPart(params.addresses, self._observed, params.certificate, key)
+
+    def session(self, padding: Padding) -> Session:
+        """The transport phase; it begins with what was received beyond the last message."""
+        noise = self._noise
+        assert noise is not None
+        send, receive = noise.split()
+        masks = [noise.symmetric.export(LENGTH_MASK + direction) for direction in (b"i", b"r")]
+        send_mask, receive_mask = masks if self._initiator else reversed(masks)
+        return Session(
+            send,
+            receive,
+            send_mask=send_mask,
+            receive_mask=receive_mask,
+            handshake_hash=noise.h,
+            padding=padding,
+            opened_at=self._now,
+            received=self._reader.rest(),
+        )
+
+    # --- helpers -------------------------------------------------------------------------------
+
+    def _start(self, pattern: Pattern, kem_key: bytes | None) -> None:
+        params = self._params
+        responder = params.identity.node_id if not self._initiator else self.expected
+        named = responder if pattern is PQ_IK and responder is not None else bytes(ID_BYTES)
+        prologue = NOISE_PROLOGUE + params.network_tag + bytes((HANDSHAKE_FORMAT,)) + named
+        self._noise = HandshakeState(
+            pattern,
+            params.suite.kem,
+            initiator=self._initiator,
+            prologue=prologue,
+            s=params.identity.kem,
+            rs=kem_key,
+        )
+        self._key = FrameKey(named if pattern is PQ_IK else params.network_tag)
+
+    def _next_kind(self) -> Kind | None:
+        if self._noise is None or self._noise.is_done:
+            return None
+        return _KINDS[self._noise.pattern][self._noise.index]
+
+    def _frame(self, pattern: Pattern, index: int) -> Expected:
+        """What message `index` looks like on the wire."""
+        kind = _KINDS[pattern][index]
+        key = self._key
+        if key is None:
+            key = FrameKey(self._params.identity.node_id if pattern is PQ_IK else self._params.network_tag)
+        size = message_sizes(pattern, self._params.suite.kem)[index]
+        return Expected(kind, key, size, size + (XX_1_PAYLOAD if kind == Kind.XX_1 else MAX_PAYLOAD))
+
+
+_CODES = frozenset(WireCode)

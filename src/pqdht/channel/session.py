@@ -1,0 +1,164 @@
+"""The transport phase of PQNoise over an ordered stream of bytes (section 3).
+
+    masked length u16 || AEAD( kind u8 || content length u16 || content || zeros )
+
+The length counts the AEAD's ciphertext and is XORed with a ChaCha20 key stream, one per direction;
+message numbers are implicit.  So a byte that is changed, lost, repeated or out of order breaks the
+session, for good: every later call raises SessionFailed.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+
+from ..constants import HOUR_MS, MAX_MESSAGE
+from ..errors import SessionFailed
+from .framing import stream
+from .noise import TAG_SIZE, CipherState
+
+Padding = Literal["off", "256", "constant"]
+
+LENGTH_SIZE = 2
+HEADER = struct.Struct(">BH")
+FRAME_OVERHEAD = LENGTH_SIZE + HEADER.size + TAG_SIZE
+"""Bytes of a frame beyond its content and padding."""
+MAX_PLAINTEXT = 0xFFFF - TAG_SIZE
+MAX_FRAME = LENGTH_SIZE + 0xFFFF
+REKEY_EVERY = 2**14
+"""Messages in one direction between two Noise rekeys (which bring no new entropy)."""
+RENEW_AFTER_MS = HOUR_MS
+RENEW_AFTER_MESSAGES = 2**20
+BUCKETS: dict[Padding, int] = {"off": 1, "256": 256, "constant": 16_384}
+"""Plaintexts are padded to a multiple of this; `constant`: all but the longest answers look alike."""
+
+
+class FrameKind(IntEnum):
+    """What a frame carries. Numbers are frozen."""
+
+    ENVELOPE = 1
+    KEEPALIVE = 2
+    ADDRESSES = 3
+    CLOSE = 4
+    RENEW = 5
+    """Reserved: a new handshake inside the session."""
+
+
+class Frame(NamedTuple):
+    """One message. `kind` is a FrameKind, or a number of a later version, to be ignored."""
+
+    kind: int
+    content: bytes
+
+
+class Session:
+    """Both directions of an open channel."""
+
+    __slots__ = (
+        "_bucket",
+        "_buffer",
+        "_has_failed",
+        "_length",
+        "_opened_at",
+        "_receive",
+        "_receive_mask",
+        "_send",
+        "_send_mask",
+        "handshake_hash",
+    )
+
+    def __init__(
+        self,
+        send: CipherState,
+        receive: CipherState,
+        *,
+        send_mask: bytes,
+        receive_mask: bytes,
+        handshake_hash: bytes,
+        padding: Padding,
+        opened_at: int,
+        received: bytes = b"",
+    ) -> None:
+        """The masks are ChaCha20 keys of 32 B; `opened_at` in ms; `received` came with the handshake."""
+        self.handshake_hash = handshake_hash
+        """The final Noise h, 32 B: the binding of a direction's first message."""
+        self._send = send
+        self._receive = receive
+        self._send_mask = stream(send_mask)
+        self._receive_mask = stream(receive_mask)
+        self._bucket = BUCKETS[padding]
+        self._opened_at = opened_at
+        self._buffer = bytearray(received)
+        self._length: int | None = None
+        self._has_failed = False
+
+    def send(self, kind: FrameKind, content: bytes) -> bytes:
+        """One frame for the wire. Raises SessionFailed after a failure, ValueError beyond 60 KiB."""
+        if self._has_failed:
+            raise SessionFailed("this session has failed")
+        if len(content) > MAX_MESSAGE:
+            raise ValueError(f"a frame takes at most {MAX_MESSAGE} bytes, got {len(content)}")
+        plain = HEADER.pack(kind, len(content)) + content
+        padded = min(-(-len(plain) // self._bucket) * self._bucket, MAX_PLAINTEXT)
+        sealed = _next_key(self._send).encrypt_with_ad(b"", plain.ljust(padded, b"\0"))
+        return self._send_mask.update(len(sealed).to_bytes(LENGTH_SIZE, "big")) + sealed
+
+    def receive(self, data: bytes) -> list[Frame]:
+        """The frames that bytes of the peer, cut anywhere, complete. Raises SessionFailed."""
+        if self._has_failed:
+            raise SessionFailed("this session has failed")
+        self._buffer += data
+        try:
+            return self._take_frames()
+        except SessionFailed:
+            self._has_failed = True
+            self._buffer.clear()
+            raise
+
+    def needs_renewal(self, now: int) -> bool:
+        """Whether keys are due that are not made of the present ones: after an hour or 2^20 messages."""
+        return (
+            now - self._opened_at >= RENEW_AFTER_MS
+            or max(self._send.n, self._receive.n) >= RENEW_AFTER_MESSAGES
+        )
+
+    def _take_frames(self) -> list[Frame]:
+        frames: list[Frame] = []
+        buffer, at = self._buffer, 0
+        while True:
+            if self._length is None:
+                if len(buffer) - at < LENGTH_SIZE:
+                    break
+                masked = buffer[at : at + LENGTH_SIZE]
+                self._length = int.from_bytes(self._receive_mask.update(masked), "big")
+                at += LENGTH_SIZE
+                if self._length < HEADER.size + TAG_SIZE:
+                    raise SessionFailed("a frame is too short", length=self._length)
+            end = at + self._length
+            if len(buffer) < end:
+                break
+            frames.append(self._open(bytes(buffer[at:end])))
+            at, self._length = end, None
+        del buffer[:at]
+        return frames
+
+    def _open(self, sealed: bytes) -> Frame:
+        try:
+            plain = _next_key(self._receive).decrypt_with_ad(b"", sealed)
+        except InvalidTag:
+            raise SessionFailed("a frame is not authentic", number=self._receive.n) from None
+        kind, length = HEADER.unpack_from(plain)
+        end = HEADER.size + length
+        if length > MAX_MESSAGE or end > len(plain) or plain.count(0, end) != len(plain) - end:
+            raise SessionFailed("a frame's inner length or padding is wrong", length=length)
+        return Frame(kind, plain[HEADER.size : end])
+
+
+def _next_key(cipher: CipherState) -> CipherState:
+    """The cipher, re-keyed where its next message is the first of a new key."""
+    if cipher.n and cipher.n % REKEY_EVERY == 0:
+        cipher.rekey()
+    return cipher

@@ -1,0 +1,59 @@
+"""What is announced, from the options of `run` and `announce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..daemon.requests import Announce
+from ..errors import ConfigError
+from .wireguard import parse_public_key, read_wireguard
+
+ALLOWED_IPS = "allowed_ips"
+"""The attribute that carries the tunnel addresses, as written after AllowedIPs."""
+
+
+def announcement(
+    endpoints: list[str] | None,
+    wireguard_file: Path | None,
+    wireguard_key: str | None,
+    attributes: list[str] | None,
+) -> Announce | None:
+    """A request, or None where nothing was asked for.  Raises ConfigError.
+
+    An endpoint given on the command line goes before the file's `# Endpoint =` remark; without either
+    the node announces the hosts it listens on, with the file's ListenPort.
+    """
+    if not (endpoints or wireguard_file or wireguard_key or attributes):
+        return None
+    named = dict(_attribute(a) for a in attributes or ())
+    key = parse_public_key(wireguard_key) if wireguard_key is not None else None
+    port = None
+    found = tuple(endpoints or ())
+    if wireguard_file is not None:
+        if key is not None:
+            raise ConfigError("give a WireGuard key or a WireGuard file, not both", name="wireguard_key")
+        interface = read_wireguard(wireguard_file)
+        key, port = interface.public_key, interface.listen_port
+        if interface.addresses:
+            named.setdefault(ALLOWED_IPS, interface.allowed_ips)
+        if not found and interface.endpoint is not None:
+            found = (interface.endpoint,)
+        if not found and port is None:
+            raise ConfigError(
+                f"{wireguard_file} names no ListenPort, so nobody could connect: set one, or an endpoint",
+                name="wireguard",
+                file=str(wireguard_file),
+            )
+    return Announce(
+        endpoints=found,
+        listen_port=port,
+        wireguard_key=key.hex() if key is not None else None,
+        attributes=named,
+    )
+
+
+def _attribute(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"attribute {text!r} must read name=value", name="attribute")
+    return name, value

@@ -1,0 +1,131 @@
+"""What the command line says: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import typer
+
+from ..daemon.failure import describe
+from ..errors import PqdhtError
+
+PATIENCE_S = 0.7
+"""Progress is shown for what takes longer than this."""
+
+
+INTERNAL_ERROR = 70
+"""Exit code of a defect of ours (EX_SOFTWARE of sysexits.h)."""
+INTERRUPTED = 130
+"""As shells report SIGINT."""
+
+
+@contextlib.contextmanager
+def reporting(*, json: bool, debug: bool) -> Iterator[None]:
+    """Turn what the block raises into one line on standard error and an exit code.
+
+    `json`: also print the error as JSON on standard output.  `debug`: print the traceback too.
+    """
+    try:
+        yield
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as e:
+        if debug:
+            traceback.print_exc()
+        code, message = INTERNAL_ERROR, f"this should not happen ({type(e).__name__}: {e}); please report it"
+        if isinstance(e, PqdhtError):
+            code, message = e.exit_code, str(e)
+        if json:
+            print_json({"error": describe(e if isinstance(e, PqdhtError) else PqdhtError(message))})
+        note("pqdht: " + " ".join(message.split()))
+        raise typer.Exit(code) from None
+
+
+def printable(text: object) -> str:
+    """What others wrote, with control characters escaped: it must not drive our user's terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on standard output."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Labelled lines, aligned; facts that are None or '' are left out."""
+    shown = [(printable(k), printable(v)) for k, v in facts if v is not None and v != ""]
+    width = max((len(label) for label, _ in shown), default=0)
+    for label, value in shown:
+        print(f"{label:<{width}}  {value}")
+
+
+def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Aligned columns without borders: readable, and easy to cut."""
+    lines = [list(header), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def milliseconds(seconds: float | None) -> str:
+    """`12.3 ms`, or a dash where there was no measurement."""
+    return "-" if seconds is None else f"{1000 * seconds:.1f} ms"
+
+
+def note(text: str) -> None:
+    """A remark beside the result."""
+    print(printable(text), file=sys.stderr)
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def progress(what: str) -> AsyncIterator[None]:
+    """A spinner on standard error once the block takes long; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status(what)
+    timer = asyncio.get_running_loop().call_later(PATIENCE_S, status.start)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        status.stop()
+
+
+@contextlib.contextmanager
+def puzzle_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar for the identity puzzle; call it with (tried, expected)."""
+    if not sys.stderr.isatty():
+        yield lambda tried, expected: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("solving the identity puzzle"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} tried, about {task.fields[expected]:,} expected"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1, expected=0)
+
+        def show(tried: int, expected: int) -> None:
+            # Luck has no memory: past the mean the bar stays full, and the count goes on.
+            bar.update(task, completed=tried, total=max(tried, expected), expected=expected)
+
+        yield show

@@ -1,0 +1,154 @@
+"""The options every command takes, and what follows from them: a `Config` and somebody to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import os
+import typing
+from collections.abc import AsyncIterator, Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import Config
+from ..daemon.control import ControlClient, LocalCaller, default_socket
+from ..daemon.requests import Caller, Request
+from ..errors import ConfigError
+from ..node.dht import SecureDHT
+from ..node.identities import NODE_FILE, OWNER_FILE
+from .output import progress, reporting
+
+JOIN_TIMEOUT_S = 20.0
+"""How long a short-lived node tries to reach the network."""
+
+
+def default_data_dir() -> Path:
+    """Per user, by the XDG base directory specification."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "pqdht"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The common options; each field is one, and the environment variable beside it its default."""
+
+    data_dir: Annotated[
+        Path,
+        typer.Option(
+            envvar="PQDHT_DATA_DIR",
+            help="Keys, records and remembered peers.",
+            show_default="~/.local/share/pqdht",
+            default_factory=default_data_dir,
+        ),
+    ]
+    network: Annotated[
+        str, typer.Option(envvar="PQDHT_NETWORK", help="main, testnet or demo; networks never mix.")
+    ] = "main"
+    suite: Annotated[int, typer.Option(envvar="PQDHT_SUITE", help="Cryptographic suite, 1 to 3.")] = 1
+    provider: Annotated[
+        str, typer.Option(envvar="PQDHT_PROVIDER", help="Who computes: auto, openssl or liboqs.")
+    ] = "auto"
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option(envvar="PQDHT_BOOTSTRAP", help="<node id>@tcp/host:port; may be repeated."),
+    ] = None
+    control: Annotated[
+        Path | None,
+        typer.Option(envvar="PQDHT_CONTROL", help="Control socket.", show_default="<data-dir>/control.sock"),
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
+
+    def config(self, **more: Any) -> Config:
+        """These settings as a node's. Raises ConfigError."""
+        given: dict[str, Any] = {
+            "network": self.network,
+            "suite": self.suite,
+            "provider": self.provider,
+            "data_dir": self.data_dir,
+            "bootstrap": tuple(self.bootstrap or ()),
+        }
+        return Config(**(given | more))
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon of this data directory is asked."""
+        return self.control if self.control is not None else default_socket(self.data_dir)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether `keygen` (or `run`) has been here."""
+        return all((self.data_dir / name).exists() for name in (NODE_FILE, OWNER_FILE))
+
+
+@contextlib.asynccontextmanager
+async def _somebody_to_ask(settings: Settings, *, signs: bool) -> AsyncIterator[Caller]:
+    """The running daemon of this data directory, else a node of our own that lives for this command.
+
+    Such a node accepts no connections.  Without keys in the data directory it is nobody in
+    particular, which is enough to read; what `signs` needs the owner's key.
+    """
+    client = ControlClient(settings.socket)
+    if client.is_answered():
+        yield client
+        return
+    if settings.control is not None:
+        raise ConfigError(f"no daemon answers at {settings.control}: start `pqdht run` first", name="control")
+    if not settings.bootstrap:
+        raise ConfigError(
+            f"no daemon runs for {settings.data_dir}: start `pqdht run`, or give --bootstrap"
+            " <node id>@tcp/host:port",
+            name="bootstrap",
+        )
+    if signs and not settings.has_keys:
+        raise ConfigError(
+            f"{settings.data_dir} holds no keys to sign with: run `pqdht keygen` first", name="data_dir"
+        )
+    data_dir = settings.data_dir if settings.has_keys else None
+    dht = SecureDHT(settings.config(listen=(), data_dir=data_dir))
+    async with contextlib.AsyncExitStack() as stack:
+        async with progress("joining the network"):
+            await stack.enter_async_context(dht)
+            await dht.bootstrapped(JOIN_TIMEOUT_S)
+        yield LocalCaller(dht)
+
+
+def ask(settings: Settings, request: Request, what: str) -> dict[str, Any]:
+    """Carry a request out, showing `what` is being done where it takes long.  Raises PqdhtError."""
+
+    async def run() -> dict[str, Any]:
+        async with _somebody_to_ask(settings, signs=request.signs) as somebody, progress(what):
+            return await somebody.call(request)
+
+    return asyncio.run(run())
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the common options, gathered in its `settings` argument, and report its errors."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    common = [
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if f.default is MISSING else f.default,
+            annotation=hints[f.name],
+        )
+        for f in fields(Settings)
+    ]
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        settings = Settings(**{p.name: given.pop(p.name) for p in common})
+        with reporting(json=settings.json, debug=settings.debug):
+            command(settings=settings, **given)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper

@@ -1,0 +1,216 @@
+"""The control interface of a daemon: newline-delimited JSON over a unix-domain socket.
+
+    -> {"method": "get", "params": {"name": "greeting"}}
+    <- {"result": {...}}
+    <- {"error": {"type": "NotFound", "message": "...", "exit_code": 12, "fields": {}}}
+
+Whoever may open the socket (mode 0600: the same user, or root) may do whatever the daemon may.
+Requests of one connection are answered one after the other; open another connection for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigError, ControlError, ListenError, PqdhtError
+from ..node.dht import SecureDHT
+from .failure import describe, restore
+from .requests import Request, parse_request
+
+_log = logging.getLogger(__name__)
+
+SOCKET_NAME = "control.sock"
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes of one request or answer: a list of some 50,000 records."""
+MAX_PATH = 100
+"""Bytes of a socket's path; the kernel takes 108, on some systems 104."""
+
+
+class _Call(msgspec.Struct, forbid_unknown_fields=True):
+    method: str
+    params: Any = {}
+
+
+def default_socket(data_dir: Path) -> Path:
+    """Where the daemon of a data directory listens."""
+    return data_dir / SOCKET_NAME
+
+
+# --- the daemon's side ---------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def control_server(dht: SecureDHT, path: Path) -> AsyncIterator[None]:
+    """Answer requests at `path` until the block ends. Raises ListenError, ConfigError."""
+    listener = _bind(path)
+    talks: dict[asyncio.Task[Any], None] = {}
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talks[task] = None
+        try:
+            await _talk(dht, reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the caller left, or we do
+        finally:
+            del talks[task]
+            writer.close()
+
+    server = await asyncio.start_unix_server(talk, sock=listener, limit=MAX_LINE)
+    try:
+        yield
+    finally:
+        server.close()
+        _unlink(path)
+        for task in list(talks):
+            task.cancel()
+        if talks:
+            await asyncio.wait(list(talks))
+
+
+async def _talk(dht: SecureDHT, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:
+            writer.write(_failed(ConfigError(f"a request has at most {MAX_LINE} bytes", name="request")))
+            return
+        if not line:
+            return
+        writer.write(await _answer(dht, line))
+        await writer.drain()
+
+
+async def _answer(dht: SecureDHT, line: bytes) -> bytes:
+    try:
+        call = msgspec.json.decode(line, type=_Call)
+        result = await parse_request(call.method, call.params).run(dht)
+        return msgspec.json.encode({"result": result}) + b"\n"
+    except PqdhtError as e:
+        return _failed(e)
+    except msgspec.MsgspecError as e:
+        return _failed(ConfigError(f"not a request: {e}", name="request"))
+    except Exception:
+        _log.exception("a control request failed")
+        return _failed(ControlError("the daemon failed inside; its log says where: please report it"))
+
+
+def _failed(error: PqdhtError) -> bytes:
+    return msgspec.json.encode({"error": describe(error)}) + b"\n"
+
+
+def _bind(path: Path) -> socket.socket:
+    """A socket only its owner can open: nobody can connect between `bind` and `chmod`, since nobody
+    listens yet. A socket left behind by a killed daemon is replaced, one in use is not."""
+    _check_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if _is_answered(path):
+        raise ListenError(
+            f"a daemon already answers at {path}: stop it, or give another --data-dir",
+            address=str(path),
+            errno=errno.EADDRINUSE,
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            path.unlink()
+        listener.bind(str(path))
+        os.chmod(path, 0o600)
+    except OSError as e:
+        listener.close()
+        raise ListenError(
+            f"cannot listen on {path}: {e.strerror}; give another --control",
+            address=str(path),
+            errno=e.errno,
+        ) from e
+    return listener
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
+
+
+def _check_path(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise ConfigError(
+            f"the control socket's path has over {MAX_PATH} bytes: give a shorter --control ({path})",
+            name="control",
+        )
+
+
+# --- the caller's side -----------------------------------------------------------------------------
+
+
+class ControlClient:
+    """Asks the daemon at `path`.  One connection per call: safe to use concurrently, nothing to close."""
+
+    def __init__(self, path: Path) -> None:
+        _check_path(path)
+        self.path = path
+
+    def is_answered(self) -> bool:
+        """Whether a daemon listens there."""
+        return self.path.is_socket() and _is_answered(self.path)
+
+    async def call(self, request: Request) -> dict[str, Any]:
+        """The result. Raises what the daemon raised, and ControlError where none answers."""
+        line = msgspec.json.encode({"method": request.method, "params": request}) + b"\n"
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self.path), limit=MAX_LINE)
+        except OSError as e:
+            raise ControlError(
+                f"no daemon answers at {self.path}: start one with `pqdht run`", path=str(self.path)
+            ) from e
+        try:
+            writer.write(line)
+            await writer.drain()
+            answer = await reader.readline()
+        except (OSError, ValueError) as e:
+            raise self._left() from e
+        finally:
+            writer.close()
+        return self._open(answer)
+
+    def _open(self, line: bytes) -> dict[str, Any]:
+        try:
+            answer = msgspec.json.decode(line, type=dict[str, dict[str, Any]])
+        except msgspec.MsgspecError as e:
+            raise self._left() from e
+        if "error" in answer:
+            raise restore(answer["error"])
+        if "result" not in answer:
+            raise self._left()
+        return answer["result"]
+
+    def _left(self) -> ControlError:
+        return ControlError(
+            f"the daemon at {self.path} ended before it answered; see its log", path=str(self.path)
+        )
+
+
+class LocalCaller:
+    """Carries requests out on a node in this process."""
+
+    def __init__(self, dht: SecureDHT) -> None:
+        self.dht = dht
+
+    async def call(self, request: Request) -> dict[str, Any]:
+        """The result. Raises PqdhtError."""
+        return await request.run(self.dht)

@@ -1,0 +1,303 @@
+"""One link to one peer: its handshake, then its session.
+
+The sans-IO parts (handshake, session, envelopes) meet the event loop here.  No task is made per
+message: bytes come in by callback, signatures come back by callback, and only who asked waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..channel.handshake import Handshake, HandshakeMessage, PeerHello
+from ..channel.session import Frame, FrameKind, Session
+from ..envelope import ZEROS, is_request
+from ..errors import HandshakeFailed, PeerTimeout, PeerUnreachable, RemoteError, WireCode
+from ..transport.base import Link
+from ..wire.codec import encode
+from ..wire.messages import EARLY_TYPES, Body, Envelope, decode_envelope
+from .exchange import Exchange, Host, Question
+
+HELD_MOST = 65_536
+"""Bytes taken while our own handshake message waits for its signature."""
+SILENT_DELAY_S = 0.5
+"""A refused caller is dropped after a random delay of at most this, and told nothing."""
+
+
+class Connection:
+    """A `LinkHandler`. `peer` is known once the handshake is done, believed once `is_proven`."""
+
+    def __init__(self, host: Host, link: Link, handshake: Handshake, early: Question | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.host = host
+        self.link = link
+        self.outbound = link.outbound
+        self.group = link.remote.group
+        self.peer: PeerHello | None = None
+        self.is_proven = False
+        self.is_closed = False
+        self.is_admitted = True
+        """Inbound: counted against its group's sessions."""
+        self.is_half_open = True
+        """Inbound: counted against its group's unfinished handshakes."""
+        self.last_heard = self.last_sent = loop.time()
+        self.bytes = 0
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.opened.add_done_callback(_retrieve)
+        self.exchange = Exchange(host, self)
+        self._env = host.env
+        self._handshake: Handshake | None = handshake
+        self._session: Session | None = None
+        self._early = early
+        self._is_answered_early = False
+        self._is_signing = False
+        self._held = bytearray()
+        self._is_retiring = False
+        self._has_peer_signed = False
+        self._deadline = loop.call_later(
+            self._env.params.limits.handshake_timeout_s, self._handshake_timed_out
+        )
+
+    # --- link events ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Outbound only: send the first flight."""
+        self._write_handshake(None, WireCode.OK)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the link, cut anywhere."""
+        if self.is_closed:
+            return
+        self.bytes += len(data)
+        try:
+            if self._session is not None:
+                self._on_frames(self._session.receive(data))
+            elif self._is_signing:
+                self._hold(data)
+            else:
+                self._shake(data)
+        except RemoteError as e:
+            self.fail(e)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The link ended."""
+        self._end(PeerUnreachable("the link broke", cause=str(error or "closed by peer")))
+
+    def pause_writing(self) -> None:
+        """A peer that reads too slowly is not read from until it caught up."""
+        self.link.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It caught up."""
+        self.link.resume_reading()
+
+    # --- ending --------------------------------------------------------------------------------
+
+    def fail(self, error: RemoteError) -> None:
+        """The peer broke a rule: end, silently; a failed handshake after a random delay (section 3)."""
+        self._env.counters[f"failed.{type(error).__name__}"] += 1
+        if self._session is None and not self.outbound:
+            self.link.pause_reading()
+            delay = self._env.dice.uniform(0.0, SILENT_DELAY_S)
+            asyncio.get_running_loop().call_later(delay, self.link.abort)
+        else:
+            self.link.abort()
+        self._end(error)
+
+    def close(self) -> None:
+        """Say goodbye and end."""
+        if self._session is not None and not self.is_closed:
+            self.link.write(self._session.send(FrameKind.CLOSE, b""))
+        self.link.close()
+        self._end(None)
+
+    def retire(self) -> None:
+        """Another session with this peer took over: end when nothing is under way."""
+        self._is_retiring = True
+        self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """Where this connection retires and its last question is answered."""
+        if self._is_retiring and not self.exchange.in_use and not self.is_closed:
+            self.close()
+
+    def _end(self, error: Exception | None) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._deadline.cancel()
+        reason = error or PeerUnreachable("the session was closed")
+        if not self.opened.done():
+            self.opened.set_exception(reason)
+        self.exchange.fail_all(reason)
+        if self._early is not None:
+            self._early.fail(reason)
+        self.host.closed(self, error)
+
+    def _handshake_timed_out(self) -> None:
+        self._env.counters["handshakes_timed_out"] += 1
+        self.link.abort()
+        self._end(PeerTimeout("the handshake did not complete in time", address=str(self.link.remote)))
+
+    # --- handshake -----------------------------------------------------------------------------
+
+    def _shake(self, data: bytes) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        message = handshake.receive(data, self._env.clock())
+        if message is None:
+            return
+        if self.outbound and handshake.done:
+            self._open(message)
+        elif self.outbound:
+            self._write_handshake(None, WireCode.OK)
+        else:
+            self._write_handshake(self._serve_early(handshake, message), message.code)
+
+    def _write_handshake(self, answer: tuple[Envelope, bytes, Body] | None, code: WireCode) -> None:
+        """Our next handshake message, with an early question or answer where there is one."""
+        handshake = self._handshake
+        assert handshake is not None
+        binding = handshake.prepare()
+        if answer is not None:
+            asked, m, body = answer
+            self._is_signing = self._is_answered_early = True
+            self.exchange.sign(self.exchange.answer_envelope(asked, m, body, binding), self._finish_signed)
+        elif self._early is not None and handshake.may_send_early:
+            assert handshake.expected is not None
+            self._is_signing = True
+            e = self.exchange.question_envelope(self._early, handshake.expected, binding)
+            self.exchange.sign(e, self._finish_signed)
+        else:
+            self._finish(None, code)
+
+    def _finish_signed(self, e: Envelope) -> None:
+        self._is_signing = False
+        raw = encode(e)
+        if self._early is not None:
+            self._early.raw = raw
+        self._finish(raw, WireCode.OK)
+        held, self._held = bytes(self._held), bytearray()
+        if held:
+            self.data_received(held)
+
+    def _finish(self, early: bytes | None, code: WireCode) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        self.link.write(handshake.finish(early, code))
+        if handshake.done:
+            self._open(None)
+
+    def _hold(self, data: bytes) -> None:
+        if len(self._held) + len(data) > HELD_MOST:
+            raise HandshakeFailed("too much before the handshake was answered", reason="flood")
+        self._held += data
+
+    def _serve_early(
+        self, handshake: Handshake, message: HandshakeMessage
+    ) -> tuple[Envelope, bytes, Body] | None:
+        """Check and answer the question in the caller's handshake message; None where there is none.
+
+        Nothing but reading happens for it: a pqIK first message can be replayed by anybody.
+        """
+        if message.early is None or handshake.peer is None:
+            return None
+        e = decode_envelope(message.early)
+        if e.type not in EARLY_TYPES or not is_request(e):
+            raise HandshakeFailed("only reads may travel in a handshake", reason="early type")
+        peer = handshake.peer
+        m = self.exchange.check(e, peer, message.binding)
+        self.host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
+        self._has_peer_signed = True
+        replies: list[Body] = []
+        self.exchange.serve(e, replies.append)
+        self._env.counters["early_requests_served"] += 1
+        return e, m, replies[0]
+
+    def _open(self, last: HandshakeMessage | None) -> None:
+        """The handshake is done: the session begins.  `last` is the message that ended it, if read."""
+        handshake = self._handshake
+        assert handshake is not None and handshake.peer is not None
+        self._deadline.cancel()
+        self.peer = handshake.peer
+        session = self._session = handshake.session(self._env.config.padding)
+        self._handshake = None
+        early, self._early = self._early, None
+        answer = last.early if last is not None else None
+        is_early_done = answer is not None or self._is_answered_early
+        self.exchange.out_binding = ZEROS if is_early_done else session.handshake_hash
+        self.exchange.in_binding = ZEROS if self._has_peer_signed else session.handshake_hash
+        self._env.counters["handshakes"] += 1
+        if handshake.address_part_due:
+            self._send_frame(FrameKind.ADDRESSES, handshake.address_part())
+        self.host.opened(self)
+        if not self.opened.done():
+            self.opened.set_result(None)
+        if self.is_closed:
+            if early is not None:
+                early.fail(PeerUnreachable("the session was closed"))
+            return
+        if early is not None and answer is not None and last is not None:
+            self.exchange.expect(early)
+            self.exchange.in_binding = last.binding
+            self.exchange.on_envelope(answer)
+        elif early is not None:
+            self._env.counters["early_requests_repeated"] += 1
+            self.exchange.ask_again(early)
+        if self._has_peer_signed and not handshake.replayable:
+            self._prove()
+        if not self.is_closed:
+            self._on_frames(session.receive(b""))
+
+    def peer_signed(self) -> None:
+        """The peer's first signature of this session held: it is who its Hello says."""
+        self._has_peer_signed = True
+        self._prove()
+
+    def _prove(self) -> None:
+        if not self.is_proven and not self.is_closed:
+            self.is_proven = True
+            self.host.proven(self)
+
+    # --- frames --------------------------------------------------------------------------------
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        assert self.peer is not None
+        for frame in frames:
+            if self.is_closed:
+                return
+            self.last_heard = asyncio.get_running_loop().time()
+            if frame.kind == FrameKind.ADDRESSES:
+                self.peer = self.peer.with_address_part(frame.content)
+            if self._has_peer_signed:
+                self._prove()  # a replayed first flight cannot send a frame
+            if frame.kind == FrameKind.ENVELOPE:
+                self.exchange.on_envelope(frame.content)
+            elif frame.kind == FrameKind.CLOSE:
+                self.link.close()
+                self._end(None)
+                return
+            self.host.heard(self)
+
+    def keepalive(self) -> None:
+        """About 40 bytes that say we are here."""
+        self._send_frame(FrameKind.KEEPALIVE, b"")
+
+    def send_envelope(self, raw: bytes) -> None:
+        """One envelope to the peer; dropped silently after the end."""
+        self._send_frame(FrameKind.ENVELOPE, raw)
+
+    def _send_frame(self, kind: FrameKind, content: bytes) -> None:
+        if self._session is None or self.is_closed:
+            return
+        data = self._session.send(kind, content)
+        self.last_sent = asyncio.get_running_loop().time()
+        self.bytes += len(data)
+        self.link.write(data)
+        if self._session.needs_renewal(self._env.clock()):
+            self._is_retiring = True
+
+
+def _retrieve(done: asyncio.Future[None]) -> None:
+    """Whoever waits gets the error; nobody waiting is no fault."""
+    if not done.cancelled():
+        done.exception()

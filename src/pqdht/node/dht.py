@@ -1,0 +1,522 @@
+"""`SecureDHT`: the whole node behind one async context manager.
+
+    get -> Reader -> Lookups -> Peers.request -> Connection -> Session -> Link
+
+is the way from here to the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..config import Config, Consistency
+from ..constants import DAY_S
+from ..errors import (
+    Closed,
+    ConfigError,
+    DecodeError,
+    NotBootstrapped,
+    PqdhtError,
+    RecordInvalid,
+    RemoteError,
+)
+from ..identity.contact import ContactVerifier, VerifiedContact
+from ..identity.keys import OwnerIdentity
+from ..ids import NodeId, OwnerId
+from ..peer_record import PeerRecord, peer_locator
+from ..records import TOMBSTONE, Locator, Named, Record, RecordVerifier, Topic
+from ..storage.base import Store
+from ..storage.memory import MemoryStore
+from ..storage.sqlite import SqliteStore
+from ..transport.base import Transport
+from ..transport.tcp import TcpTransport
+from ..wire.address import Address, parse_address
+from ..wire.messages import Body, Ping, WireRecord
+from .connection import Connection
+from .environment import Environment, Parts, choose_suite, split_bootstrap, tag_of
+from .exchange import Reply
+from .handlers import Handlers
+from .identities import load_or_make_node, load_or_make_owner
+from .keeper import Keeper
+from .lookups import Lookups
+from .maintenance import Maintenance
+from .peers import Peers
+from .publisher import Publisher
+from .reader import Reader
+from .results import GetResult, NodeInfo, PeerInfo, PutResult
+from .routing import Routing
+
+BATCH = 16
+"""Operations of one put_many or get_many under way at a time."""
+
+
+class SecureDHT:
+    """A node of the network.
+
+        async with SecureDHT(Config(network="testnet", bootstrap=("<id>@tcp/192.0.2.1:4733",))) as dht:
+            await dht.put("greeting", b"hello")
+            print((await dht.get("greeting")).value)
+
+    Every method raises a subclass of `PqdhtError` whose text names the remedy.
+    """
+
+    def __init__(self, config: Config | None = None, parts: Parts | None = None) -> None:
+        self.config = config if config is not None else Config()
+        self._parts = parts if parts is not None else Parts()
+        self._env: Environment | None = None
+        self._bootstrapped = asyncio.Event()
+        self._joining: asyncio.Task[None] | None = None
+        self._pings: dict[asyncio.Task[None], None] = {}
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> SecureDHT:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Load or make the identities, open the store, listen, and begin to join.
+
+        Raises ConfigError, KeyFileError, StorageError, ListenError, ProviderUnavailable.
+        """
+        env = await self._compose()
+        try:
+            self._env = env
+            self._peers = Peers(env, self)
+            self._routing = Routing(env)
+            self._keeper = Keeper(env)
+            self._handlers = Handlers(env, self._routing, self._keeper)
+            self._lookups = Lookups(env, self._peers, self._routing)
+            self._reader = Reader(env, self._peers, self._keeper, self._lookups)
+            self._publisher = Publisher(env, self._peers, self._routing, self._keeper, self._lookups)
+            self._maintenance = Maintenance(
+                env, self._peers, self._routing, self._keeper, self._lookups, self._publisher
+            )
+            self._routing.on_added = self._maintenance.hand_over_to
+            await self._listen(env)
+            self._publisher.load()
+        except BaseException:
+            await self._close_parts(env)
+            self._env = None
+            raise
+        self._peers.start()
+        self._maintenance.start()
+        self._joining = asyncio.get_running_loop().create_task(self._join())
+
+    async def _compose(self) -> Environment:
+        config, parts = self.config, self._parts
+        params = config.params
+        suite = choose_suite(config, parts.provider)
+        tag = tag_of(config)
+        for entry in config.bootstrap:
+            split_bootstrap(entry)
+        store = parts.store or self._open_store(parts.clock())
+        try:
+            node = parts.node or await load_or_make_node(config, suite, tag, parts.clock())
+            owner = parts.owner or load_or_make_owner(config, suite)
+        except BaseException:
+            await store.close()
+            raise
+        contacts = ContactVerifier(suite, params, tag)
+        transports = parts.transports if parts.transports is not None else (self._tcp(),)
+        return Environment(
+            config=config,
+            params=params,
+            suite=suite,
+            network_tag=tag,
+            identity=node,
+            owner=owner,
+            clock=parts.clock,
+            dice=parts.dice or random.Random(suite.random_bytes(16)),
+            store=store,
+            transports={t.scheme: t for t in transports},
+            contacts=contacts,
+            records=RecordVerifier(suite, params, tag, contacts),
+        )
+
+    def _open_store(self, now: int) -> Store:
+        most = self.config.params.limits.bytes_total
+        if self.config.data_dir is None:
+            return MemoryStore(most)
+        return SqliteStore(self.config.data_dir / "records.sqlite", most, now)
+
+    def _tcp(self) -> Transport:
+        """Dial from the address we listen on, where it is a specific one."""
+        hosts = [a.host for a in map(self._parse, self.config.listen) if a.ip and not a.ip.is_unspecified]
+        return TcpTransport(bind_host=hosts[0] if hosts else None)
+
+    @staticmethod
+    def _parse(text: str) -> Address:
+        try:
+            return parse_address(text)
+        except DecodeError as e:
+            raise ConfigError(str(e), name="address") from None
+
+    async def _listen(self, env: Environment) -> None:
+        bound: list[Address] = []
+        for text in self.config.listen:
+            address = self._parse(text)
+            if address.scheme not in env.transports:
+                raise ConfigError(f"no transport for {text!r}", name="listen")
+            bound.append(await self._peers.listen(address))
+        advertise = self.config.advertise or tuple(
+            str(a) for a in bound if a.ip is not None and not a.ip.is_unspecified
+        )
+        for text in advertise:
+            self._parse(text)
+        env.addresses = advertise
+        self._peers.set_addresses(advertise)
+
+    async def close(self) -> None:
+        """Finish what is under way, say goodbye, close the store. Safe to call twice."""
+        env, self._env = self._env, None
+        if env is None:
+            return
+        if self._joining is not None:
+            self._joining.cancel()
+        for ping in list(self._pings):
+            ping.cancel()
+        await self._maintenance.close()
+        await self._lookups.close()
+        await self._publisher.close()
+        await self._handlers.close()
+        try:
+            await self._routing.save()
+        except PqdhtError:
+            env.counters["contacts_not_saved"] += 1
+        await self._close_parts(env)
+
+    async def _close_parts(self, env: Environment) -> None:
+        if self._env is not None or hasattr(self, "_peers"):
+            await self._peers.close()
+        await env.store.close()
+
+    @property
+    def env(self) -> Environment:
+        """The running node's parts. Raises Closed before start and after close."""
+        if self._env is None:
+            raise Closed("this SecureDHT is not running; use `async with SecureDHT(...) as dht`")
+        return self._env
+
+    # --- joining -------------------------------------------------------------------------------
+
+    async def bootstrapped(self, timeout_s: float | None = None) -> None:
+        """Wait until the node has peers (at once for the first node of a network).
+
+        Raises NotBootstrapped after `timeout_s`.
+        """
+        _ = self.env
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._bootstrapped.wait()
+        except TimeoutError:
+            raise NotBootstrapped(
+                f"no peer answered within {timeout_s} s; check the bootstrap entries, the network name"
+                " and the firewall",
+                bootstrap=list(self.config.bootstrap),
+            ) from None
+
+    async def _join(self) -> None:
+        """Remembered peers first, then the bootstrap entries, until somebody answers."""
+        delay = 0.5
+        while True:
+            await self._join_once()
+            if len(self._routing.table) or not self.config.bootstrap:
+                break
+            await asyncio.sleep(delay * self.env.dice.uniform(0.8, 1.2))
+            delay = min(60.0, 2 * delay)
+        self._bootstrapped.set()
+        if len(self._routing.table):
+            await self._explore()
+        # A lone first node waits for others; a lonely one with entries tries them again.
+        while self.config.bootstrap:
+            await asyncio.sleep(60.0)
+            if not len(self._routing.table):
+                await self._join_once()
+
+    async def _join_once(self) -> None:
+        known = self._routing.load()
+        self.env.dice.shuffle(known)
+        tries: list[Any] = [self._peers.request(c, Ping()) for c in known[: self.env.params.k]]
+        tries += [self._greet(*split_bootstrap(entry)) for entry in self.config.bootstrap]
+        for outcome in await asyncio.gather(*tries, return_exceptions=True):
+            if isinstance(outcome, PqdhtError):
+                self.env.counters["join_attempts_failed"] += 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _greet(self, node_id: bytes, address: Address) -> None:
+        if node_id == self.env.identity.node_id:
+            return
+        conn = await self._peers.connect_address(NodeId(node_id), address)
+        await self._peers.request(self._routing.contact_of(conn).with_addresses([str(address)]), Ping())
+
+    async def _explore(self) -> None:
+        """Our own neighbourhood, then a walk or two: fills the table broadly."""
+        try:
+            await self._lookups.find(self.env.identity.node_id, end=self.config.path_end)
+            for _ in range(2):
+                await self._maintenance.walk()
+        except PqdhtError:
+            self.env.counters["explorations_failed"] += 1
+
+    # --- Listener: what Peers tells us -----------------------------------------------------------
+
+    def peer_proven(self, conn: Connection) -> None:
+        """An outbound peer answered; an inbound one is asked for an answer before it may enter."""
+        try:
+            if conn.outbound:
+                self._routing.answered(conn)
+                return
+            contact = self._routing.contact_of(conn)
+        except RemoteError as e:
+            conn.fail(e)
+            return
+        if contact.addresses and contact.node_id not in self._routing.table:
+            task = asyncio.get_running_loop().create_task(self._check_inbound(conn, contact))
+            self._pings[task] = None
+            task.add_done_callback(lambda t: self._pings.pop(t, None))
+
+    async def _check_inbound(self, conn: Connection, contact: VerifiedContact) -> None:
+        try:
+            answer = await self._peers.request(contact, Ping())
+            self._routing.answered(conn, answer.rtt_s)
+        except PqdhtError:
+            self.env.counters["inbound_checks_failed"] += 1
+
+    def peer_heard(self, conn: Connection) -> None:
+        assert conn.peer is not None
+        self._routing.heard(conn.peer.node_id)
+
+    def peer_failed(self, node_id: NodeId, error: RemoteError) -> None:
+        self._routing.failed(node_id, error)
+
+    def is_wanted(self, node_id: NodeId) -> bool:
+        return self._routing.table.get(node_id) is not None
+
+    def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
+        self._handlers.serve(conn, body, reply)
+
+    # --- values --------------------------------------------------------------------------------
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node's place in the DHT."""
+        return self.env.identity.node_id
+
+    @property
+    def owner_id(self) -> OwnerId:
+        """Who signs this node's values by default."""
+        return self.env.owner.owner_id
+
+    def named(self, name: str, owner: OwnerId | None = None) -> Named:
+        """The locator of an owner's value called `name`; our own by default."""
+        return Named(owner if owner is not None else self.owner_id, name)
+
+    async def put(
+        self,
+        where: str | Locator,
+        value: bytes,
+        *,
+        ttl: int = DAY_S,
+        owner: OwnerIdentity | None = None,
+        previous: bytes | None = None,
+    ) -> PutResult:
+        """Sign `value` and store it at the k closest nodes; returns with their signed receipts.
+
+        `where`: a name of ours, or `Named`, `Topic` or `Content`.  `ttl` seconds, 60 to 604,800.
+        `previous`: a record id; storers that hold another one refuse (compare-and-set, best effort).
+        Raises QuorumNotReached (queued and retried), NotBootstrapped, ConfigError.
+        """
+        signer = owner if owner is not None else self.env.owner
+        locator = Named(signer.owner_id, where) if isinstance(where, str) else where
+        return await self._publisher.put(locator, value, owner=signer, ttl_s=ttl, previous=previous)
+
+    async def get(
+        self,
+        where: str | Locator,
+        *,
+        owner: OwnerId | None = None,
+        consistency: Consistency | None = None,
+        ignore_local: bool = False,
+        thorough: bool = False,
+        timeout: float | None = None,
+    ) -> GetResult:
+        """Fetch a value and the evidence for it.
+
+        `where`: a name (of `owner`, ours by default), or `Named` or `Content`; for a `Topic` give the
+        `owner` too, or use `get_topic`.  `ignore_local` leaves our own store out.
+        Raises NotFound, NotConfirmed (carries the result), NotBootstrapped.
+        """
+        locator = self.named(where, owner) if isinstance(where, str) else where
+        return await self._reader.get(
+            locator,
+            owner=locator.owner if isinstance(locator, Named) else owner,
+            consistency=consistency or self.config.consistency,
+            ignore_local=ignore_local,
+            thorough=thorough,
+            timeout_s=timeout or self.config.lookup_timeout_s,
+        )
+
+    async def get_topic(
+        self, name: str, *, ignore_local: bool = False, timeout: float | None = None
+    ) -> list[GetResult]:
+        """Everybody's value under a topic, each with its own verdict; [] where nobody has one."""
+        return await self._reader.get_all(
+            Topic(name), ignore_local=ignore_local, timeout_s=timeout or self.config.lookup_timeout_s
+        )
+
+    async def put_many(
+        self, values: Mapping[str | Locator, bytes], *, ttl: int = DAY_S
+    ) -> dict[str | Locator, PutResult | PqdhtError]:
+        """Many PUTs; each key maps to its result or to the error it raised."""
+        return await self._many({w: self._put_one(w, v, ttl) for w, v in values.items()})
+
+    async def _put_one(self, where: str | Locator, value: bytes, ttl: int) -> PutResult:
+        return await self.put(where, value, ttl=ttl)
+
+    async def get_many(
+        self, wheres: Iterable[str | Locator], *, consistency: Consistency | None = None
+    ) -> dict[str | Locator, GetResult | PqdhtError]:
+        """Many GETs; each key maps to its result or to the error it raised."""
+        return await self._many({w: self.get(w, consistency=consistency) for w in wheres})
+
+    async def _many(self, work: dict[str | Locator, Any]) -> dict[str | Locator, Any]:
+        slots = asyncio.Semaphore(BATCH)
+
+        async def one(awaitable: Any) -> Any:
+            async with slots:
+                try:
+                    return await awaitable
+                except PqdhtError as e:
+                    return e
+
+        return dict(zip(work, await asyncio.gather(*map(one, work.values())), strict=True))
+
+    async def delete(self, where: str | Locator, *, owner: OwnerIdentity | None = None) -> PutResult:
+        """Replace our value by a tombstone, which outlives every copy of it (7 days)."""
+        signer = owner if owner is not None else self.env.owner
+        locator = Named(signer.owner_id, where) if isinstance(where, str) else where
+        ttl = self.env.params.limits.ttl_max_s
+        return await self._publisher.put(locator, b"", owner=signer, ttl_s=ttl, flags=TOMBSTONE)
+
+    def validate(self, record: WireRecord) -> Record:
+        """Every check a storer makes, signatures included. Raises RecordInvalid."""
+        env = self.env
+        parsed = env.records.parse(record)
+        env.records.check_time(parsed, env.clock())
+        env.records.verify(parsed)
+        return parsed
+
+    # --- peers ---------------------------------------------------------------------------------
+
+    async def announce(
+        self,
+        endpoints: Iterable[str],
+        *,
+        wireguard_key: bytes | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> PutResult:
+        """Publish where we are (our peer record), and keep it published while this node runs.
+
+        `endpoints`: `host:port` or `[v6]:port`; `wireguard_key`: 32-byte public key.
+        """
+        record = PeerRecord(tuple(endpoints), wireguard_key, dict(attributes or {}), self.node_id)
+        return await self._publisher.put(
+            peer_locator(self.owner_id),
+            record.encode(),
+            owner=self.env.owner,
+            ttl_s=self.config.announce_ttl_s,
+            renew=True,
+        )
+
+    async def find_peer(
+        self, owner: OwnerId, *, ignore_local: bool = False, consistency: Consistency | None = None
+    ) -> PeerInfo:
+        """Where an owner's peer is. Raises NotFound, NotConfirmed, RecordInvalid (not a peer record)."""
+        result = await self.get(peer_locator(owner), ignore_local=ignore_local, consistency=consistency)
+        try:
+            record = PeerRecord.decode(result.value or b"")
+        except DecodeError as e:
+            raise RecordInvalid(f"the owner's peer record cannot be read: {e}") from None
+        return PeerInfo(
+            owner=owner,
+            node_id=record.node_id,
+            endpoints=record.endpoints,
+            wireguard_key=record.wireguard_key,
+            attributes=record.attributes,
+            result=result,
+        )
+
+    async def find_node(self, target: bytes) -> list[NodeInfo]:
+        """The k closest live nodes to an id, each of which answered us."""
+        walk = await self._lookups.find(target, end=self.config.path_end)
+        return [
+            NodeInfo(
+                NodeId(c.node_id),
+                c.contact.addresses,
+                walk.answers[c.node_id].group,
+                self._peers.round_trips.rtt(c.node_id),
+            )
+            for c in walk.lookup.closest(self.env.params.k)
+        ]
+
+    async def ping(self, node: NodeId | str) -> float:
+        """Round trip in seconds to a node id, or to `<node id>@tcp/host:port`."""
+        if isinstance(node, str):
+            node_id, address = split_bootstrap(node)
+            conn = await self._peers.connect_address(NodeId(node_id), address)
+            contact = self._routing.contact_of(conn).with_addresses([str(address)])
+        else:
+            contact = await self._find_contact(node)
+        return (await self._peers.request(contact, Ping())).rtt_s
+
+    async def _find_contact(self, node_id: NodeId) -> VerifiedContact:
+        entry = self._routing.table.get(node_id)
+        if entry is not None:
+            return entry.contact
+        walk = await self._lookups.find(node_id, end=self.config.path_end)
+        for c in walk.lookup.closest(1):
+            if c.node_id == node_id:
+                return c.contact
+        raise NotBootstrapped(f"no node {node_id.hex()} answered", node=node_id.hex())
+
+    def peers(self) -> list[NodeInfo]:
+        """The routing table, by node id."""
+        return [
+            NodeInfo(NodeId(e.node_id), e.contact.addresses, e.group, self._peers.round_trips.rtt(e.node_id))
+            for e in self._routing.table
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """Facts about this node, JSON-friendly; `counters` says what really happened so far."""
+        env = self.env
+        counters = Counter(env.counters)
+        counters["argon2_runs"] = env.contacts.argon2_runs
+        counters["record_signatures_checked"] = env.records.signature_checks
+        usage = env.store.usage()
+        size = self._routing.sizes.estimate(asyncio.get_running_loop().time())
+        return {
+            "node_id": env.identity.node_id.hex(),
+            "owner_id": env.owner.owner_id.hex(),
+            "network": env.params.name,
+            "suite": env.suite.number,
+            "provider": env.suite.provider.name,
+            "addresses": list(env.addresses),
+            "bootstrapped": self._bootstrapped.is_set(),
+            "table": len(self._routing.table),
+            "table_groups": len({e.group for e in self._routing.table}),
+            "sessions": len(self._peers.sessions),
+            "records": usage.records,
+            "record_bytes": usage.bytes,
+            "network_size": asdict(size) if size is not None else None,
+            "counters": dict(sorted(counters.items())),
+        }

@@ -1,0 +1,301 @@
+"""Questions and answers over one session: envelopes, their bindings, their signatures.
+
+A question is answered by its `Answer` or by an error; an answer is believed only if it is signed by
+the peer this session joins, names the question by its hash, and (first message of a direction) is
+bound to this session's handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..channel.handshake import PeerHello
+from ..constants import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
+from ..envelope import ZEROS, is_request, open_answer, request_hash, signed_bytes, with_signature
+from ..errors import (
+    BadSignature,
+    DecodeError,
+    PeerError,
+    PeerTimeout,
+    PeerUnreachable,
+    RemoteError,
+    SessionFailed,
+    WireCode,
+)
+from ..ids import NodeId
+from ..wire.codec import encode
+from ..wire.messages import Body, Envelope, Error, decode_body, decode_envelope, is_known, message_type
+from .environment import Environment
+from .signing import MessageSigner, MessageVerifier
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+Reply = Callable[[Body], None]
+LATE_KEPT = 256
+"""Questions given up on whose late answers are still recognised as such."""
+
+
+class Host(Protocol):
+    """What a connection needs of the node around it (`Peers`)."""
+
+    env: Environment
+    signer: MessageSigner
+    verifier: MessageVerifier
+
+    def opened(self, conn: Connection) -> None: ...
+    def proven(self, conn: Connection) -> None: ...
+    def heard(self, conn: Connection) -> None: ...
+    def closed(self, conn: Connection, error: Exception | None) -> None: ...
+    def admit(self, conn: Connection, message_type: int) -> int:
+        """0, or how many ms to wait before asking again."""
+        ...
+
+    def serve(self, conn: Connection, body: Body, reply: Reply) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A checked answer and the bytes that prove it."""
+
+    node_id: NodeId
+    group: str
+    body: Body
+    envelope: bytes
+    request: bytes
+    rtt_s: float
+    bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """A request on its way."""
+
+    body: Body
+    future: asyncio.Future[Answer]
+    timeout_s: float
+    rpc_id: bytes = b""
+    type: int = 0
+    raw: bytes = b""
+    hash: bytes = b""
+    asked_at: float = 0.0
+    timer: asyncio.TimerHandle | None = None
+
+    def fail(self, error: Exception) -> None:
+        """No answer will come."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Exchange:
+    """One per connection; `out_binding` and `in_binding` are owed by the next message each way."""
+
+    def __init__(self, host: Host, conn: Connection) -> None:
+        self.out_binding = ZEROS
+        self.in_binding = ZEROS
+        self.early: Question | None = None
+        self._host = host
+        self._env = host.env
+        self._conn = conn
+        self._questions: dict[bytes, Question] = {}
+        self._late: dict[bytes, None] = {}
+        self._serving = 0
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a question is under way in either direction."""
+        return bool(self._questions) or self._serving > 0
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def ask(self, question: Question) -> None:
+        """Send a question on the open session; its future gets the Answer or an error."""
+        peer = self._conn.peer
+        if self._conn.is_closed or peer is None:
+            question.fail(PeerUnreachable("the session is closed"))
+            return
+        if question.future.done():
+            return
+        binding, self.out_binding = self.out_binding, ZEROS
+        e = self.question_envelope(question, peer.node_id, binding)
+        self._questions[question.rpc_id] = question
+        if self._env.config.signing == "claims" and binding == ZEROS:
+            self._send_asked(e)
+        else:
+            self.sign(e, self._send_asked)
+
+    def question_envelope(self, question: Question, receiver: bytes, binding: bytes) -> Envelope:
+        """The unsigned envelope of a question; starts its clock."""
+        loop = asyncio.get_running_loop()
+        question.rpc_id = self._env.suite.random_bytes(8)
+        question.type = int(message_type(question.body))
+        question.asked_at = loop.time()
+        if question.timer is None:
+            question.timer = loop.call_later(question.timeout_s, self._timed_out, question)
+        e = self._envelope(question.body, question.rpc_id, receiver, ZEROS, binding)
+        question.hash = request_hash(signed_bytes(self._env.network_tag, e))
+        return e
+
+    def expect(self, question: Question) -> None:
+        """The question travelled in the handshake; its answer comes next."""
+        self._questions[question.rpc_id] = question
+
+    def ask_again(self, question: Question) -> None:
+        """It was not answered early: repeat it inside the session."""
+        self._questions.pop(question.rpc_id, None)
+        self.ask(question)
+
+    def _send_asked(self, e: Envelope) -> None:
+        raw = encode(e)
+        question = self._questions.get(e.rpc_id)
+        if question is not None:
+            question.raw = raw
+        self._conn.send_envelope(raw)
+
+    def _timed_out(self, question: Question) -> None:
+        if self._questions.pop(question.rpc_id, None) is not None:
+            self._late[question.rpc_id] = None
+            if len(self._late) > LATE_KEPT:
+                del self._late[next(iter(self._late))]
+        question.fail(PeerTimeout("no answer in time", seconds=question.timeout_s))
+        self._conn.close_if_idle()
+
+    def fail_all(self, error: Exception) -> None:
+        """The session ended."""
+        questions, self._questions = self._questions, {}
+        for question in questions.values():
+            question.fail(error)
+
+    # --- envelopes -----------------------------------------------------------------------------
+
+    def _envelope(self, body: Body, rpc_id: bytes, to: bytes, request: bytes, binding: bytes) -> Envelope:
+        return Envelope(
+            PROTOCOL_VERSION,
+            int(message_type(body)),
+            rpc_id,
+            self._env.identity.node_id,
+            to,
+            request,
+            self._env.clock(),
+            binding,
+            encode(body),
+            b"",
+        )
+
+    def answer_envelope(self, asked: Envelope, m: bytes, body: Body, binding: bytes) -> Envelope:
+        """The unsigned answer to a request whose signed bytes are m."""
+        return self._envelope(body, asked.rpc_id, asked.sender, request_hash(m), binding)
+
+    def sign(self, e: Envelope, send: Callable[[Envelope], None]) -> None:
+        """Call `send` with the signed envelope, soon, unless the connection ends before."""
+
+        def signed(proof: bytes) -> None:
+            if not self._conn.is_closed:
+                send(with_signature(e, proof))
+
+        self._host.signer.sign(signed_bytes(self._env.network_tag, e), signed)
+
+    def check(self, e: Envelope, peer: PeerHello, binding: bytes) -> bytes:
+        """Everything but the signature; returns m. Raises SessionFailed."""
+        if e.version < PROTOCOL_VERSION_MIN:
+            raise SessionFailed("unsupported message version", version=e.version)
+        if e.sender != peer.node_id or e.receiver != self._env.identity.node_id:
+            raise SessionFailed("sender or receiver is not who this session joins")
+        if e.binding != binding:
+            raise SessionFailed("the message is not bound to this session")
+        return signed_bytes(self._env.network_tag, e)
+
+    def on_envelope(self, raw: bytes) -> None:
+        """One envelope arrived. Raises a RemoteError that ends the session."""
+        e = decode_envelope(raw)
+        peer = self._conn.peer
+        assert peer is not None
+        m = self.check(e, peer, self.in_binding)
+        first = self.in_binding != ZEROS
+        if e.signature:
+            self._host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
+        elif first or not is_request(e):
+            raise BadSignature("an unsigned message where a signature is owed", type=e.type)
+        if first:
+            self.in_binding = ZEROS
+            self._conn.peer_signed()
+        if is_request(e):
+            self._on_request(e, m)
+        else:
+            self._on_answer(e, raw)
+
+    # --- answering -----------------------------------------------------------------------------
+
+    def refusal(self, code: WireCode, retry_after: int = 0) -> Error:
+        """An ERROR body; `retry_after` in ms."""
+        return Error(int(code), retry_after, self._env.clock())
+
+    def serve(self, e: Envelope, reply: Reply) -> None:
+        """Answer one checked request, or refuse it."""
+        if self._serving > self._env.params.limits.requests_in_flight:
+            reply(self.refusal(WireCode.BUSY, 1000))
+        elif wait := self._host.admit(self._conn, e.type):
+            reply(self.refusal(WireCode.BUSY, wait))
+        elif not is_known(e.type):
+            reply(self.refusal(WireCode.UNSUPPORTED))
+        else:
+            try:
+                body = decode_body(e.type, e.body)
+            except DecodeError:
+                self._env.counters["malformed_requests"] += 1
+                reply(self.refusal(WireCode.MALFORMED))
+            else:
+                self._host.serve(self._conn, body, reply)
+
+    def _on_request(self, e: Envelope, m: bytes) -> None:
+        self._serving += 1
+
+        def reply(body: Body) -> None:
+            self._serving -= 1
+            if not self._conn.is_closed:
+                binding, self.out_binding = self.out_binding, ZEROS
+                self.sign(self.answer_envelope(e, m, body, binding), self._send_answer)
+
+        self.serve(e, reply)
+
+    def _send_answer(self, e: Envelope) -> None:
+        self._conn.send_envelope(encode(e))
+        self._conn.close_if_idle()
+
+    def _on_answer(self, e: Envelope, raw: bytes) -> None:
+        question = self._questions.pop(e.rpc_id, None)
+        if question is None:
+            late = e.rpc_id in self._late
+            self._late.pop(e.rpc_id, None)
+            self._env.counters["late_answers" if late else "unasked_answers"] += 1
+            return
+        try:
+            if e.request != question.hash:
+                raise SessionFailed("the answer is to another question")
+            body = open_answer(e, question.type, question.body)
+        except PeerError as refused:
+            question.fail(refused)
+        except RemoteError as wrong:
+            question.fail(wrong)
+            raise
+        else:
+            self._resolve(question, body, raw)
+        self._conn.close_if_idle()
+
+    def _resolve(self, question: Question, body: Body, raw: bytes) -> None:
+        if question.timer is not None:
+            question.timer.cancel()
+        if question.future.done():
+            return
+        peer = self._conn.peer
+        assert peer is not None
+        rtt = asyncio.get_running_loop().time() - question.asked_at
+        size = len(raw) + len(question.raw)
+        question.future.set_result(
+            Answer(peer.node_id, self._conn.group, body, raw, question.raw, rtt, size)
+        )

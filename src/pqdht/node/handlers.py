@@ -1,0 +1,120 @@
+"""Answers what peers ask: PING, FIND_NODE, FIND_VALUE, STORE."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from ..constants import MAX_CONTACTS, MAX_MESSAGE, MAX_PAGE, MAX_STORE_RECORDS
+from ..errors import WireCode
+from ..storage.base import StoredRecord
+from ..wire.codec import encode
+from ..wire.contact import Contact
+from ..wire.messages import (
+    Body,
+    Error,
+    FindNode,
+    FindValue,
+    Nodes,
+    Ping,
+    Pong,
+    Store,
+    Stored,
+    Values,
+    WireRecord,
+)
+from .connection import Connection
+from .environment import Environment
+from .exchange import Reply
+from .keeper import Keeper
+from .routing import Routing
+
+ENVELOPE_ROOM = 6 * 1024
+"""What a VALUES message needs besides records and contacts: envelope, proof, ids."""
+RECORD_ROOM = 16
+"""Encoding around one record."""
+KEYS_IN_ANSWER = 2
+"""Contacts that travel with their KEM key: enough to go on in one round trip, at 1.2 kB each."""
+
+
+class Handlers:
+    """Reads are answered at once; a STORE when it is on disk."""
+
+    def __init__(self, env: Environment, routing: Routing, keeper: Keeper) -> None:
+        self._env = env
+        self._routing = routing
+        self._keeper = keeper
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
+        """Answer one request; `reply` is called exactly once."""
+        match body:
+            case Ping():
+                reply(Pong(self._env.clock()))
+            case FindNode():
+                contacts = self._contacts(conn, body.target, body.closer_than, body.keys_below)
+                reply(Nodes(body.target, contacts))
+            case FindValue():
+                reply(self._values(conn, body))
+            case Store():
+                self._spawn(self._store(conn, body, reply))
+            case _:
+                reply(Error(int(WireCode.UNSUPPORTED), 0, self._env.clock()))
+
+    async def close(self) -> None:
+        """Let the STOREs under way finish."""
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(lambda t: self._tasks.pop(t, None))
+
+    async def _store(self, conn: Connection, body: Store, reply: Reply) -> None:
+        receipts = await self._keeper.keep(body.records, conn.group, replica=body.replica)
+        self._env.counters["stores_served"] += 1
+        reply(Stored(tuple(receipts), self._env.clock()))
+
+    def _contacts(
+        self, conn: Connection, target: bytes, closer_than: bytes | None, keys_below: bytes | None
+    ) -> tuple[Contact, ...]:
+        asker = conn.peer.node_id if conn.peer is not None else b""
+        wanted = min(self._env.params.k, MAX_CONTACTS)
+        found = self._routing.to_pass_on(target, wanted, exclude=asker)
+        contacts: list[Contact] = []
+        for i, (away, contact) in enumerate(found):
+            if closer_than is not None and away >= int.from_bytes(closer_than, "big"):
+                break
+            below = keys_below is None or away < int.from_bytes(keys_below, "big")
+            contacts.append(contact.to_wire(with_key=below and i < KEYS_IN_ANSWER))
+        return tuple(contacts)
+
+    def _values(self, conn: Connection, body: FindValue) -> Values:
+        """One page of records, at most MAX_PAGE bytes; what the asker has only by its id."""
+        have = frozenset(body.have)
+        contacts = () if body.cursor else self._contacts(conn, body.key, body.closer_than, None)
+        records: list[WireRecord] = []
+        same: list[bytes] = []
+        room = min(MAX_PAGE, MAX_MESSAGE - ENVELOPE_ROOM - len(encode(contacts)))
+        cursor, last = None, body.cursor or b""
+        for r in self._keeper.find(body.key, body.owner):
+            if r.record_id <= last:
+                continue
+            if r.record_id in have:
+                same.append(r.record_id)
+            elif r.size + RECORD_ROOM <= room and len(records) < MAX_STORE_RECORDS:
+                room -= r.size + RECORD_ROOM
+                records.append(to_wire(r))
+            else:
+                cursor = last
+                break
+            last = r.record_id
+        self._env.counters["records_served"] += len(records)
+        return Values(body.key, tuple(records), tuple(same), contacts, cursor or None)
+
+
+def to_wire(r: StoredRecord) -> WireRecord:
+    """A kept record as it travels, byte for byte as received."""
+    return WireRecord(r.tbs, r.signature)

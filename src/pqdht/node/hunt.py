@@ -1,0 +1,78 @@
+"""What one GET has seen so far: every valid record, and who holds which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..config import Consistency
+from ..ids import NodeId, OwnerId
+from ..kad.quorum import Holding, Version
+from ..records import Kind, Locator, Record
+from .lookups import Walk
+
+
+@dataclass(slots=True)
+class Hunt:
+    """One GET under way.  A *slot* is who competes with whom: an owner with itself, content with all."""
+
+    locator: Locator
+    owner: OwnerId | None
+    consistency: Consistency
+    started: float
+    records: dict[bytes, Record] = field(default_factory=dict)
+    """record id -> valid record"""
+    held: dict[NodeId, dict[bytes, Record]] = field(default_factory=dict)
+    """node -> record id -> record"""
+    groups: dict[NodeId, str] = field(default_factory=dict)
+    """node -> address group, of all that answered"""
+    paths: dict[NodeId, int] = field(default_factory=dict)
+    receipts: dict[bytes, dict[NodeId, None]] = field(default_factory=dict)
+    """slot -> nodes that signed a receipt in the repair round"""
+    cursors: list[tuple[NodeId, bytes]] = field(default_factory=list)
+    own: bool = False
+    """Whether this node held a copy before the GET."""
+    invalid: int = 0
+    timed_out: bool = False
+    walk: Walk | None = None
+
+    @property
+    def is_topic_of_all(self) -> bool:
+        """A topic asked for without an owner: nobody's answer ends it."""
+        return self.locator.kind == Kind.TOPIC and self.owner is None
+
+    def slot_of(self, owner: OwnerId | None) -> bytes:
+        """The slot a caller asks about; of a topic without an owner the first."""
+        if self.locator.kind == Kind.CONTENT:
+            return b""
+        return bytes(owner) if owner is not None else next(iter(self.slots()), b"")
+
+    def slots(self) -> list[bytes]:
+        """Every slot with a record, ascending."""
+        return sorted({self._slot(r) for r in self.records.values()})
+
+    @staticmethod
+    def _slot(record: Record) -> bytes:
+        return b"" if record.kind == Kind.CONTENT else bytes(record.owner_id)
+
+    def record(self, record_id: bytes) -> Record:
+        """A record seen in this GET."""
+        return self.records[record_id]
+
+    def saw(self, node: NodeId, record: Record) -> None:
+        """A node sent (or named as `same`) a valid record."""
+        self.records.setdefault(bytes(record.record_id), record)
+        self.held.setdefault(node, {})[bytes(record.record_id)] = record
+
+    def holdings(self, slot: bytes) -> list[Holding]:
+        """Who holds which version in a slot."""
+        return [
+            Holding(node, Version(r.timestamp, bytes(r.record_id), r.value_id))
+            for node, records in self.held.items()
+            for r in records.values()
+            if self._slot(r) == slot
+        ]
+
+    def newest_of(self, node: NodeId, slot: bytes) -> Record | None:
+        """The newest version a node sent in a slot."""
+        mine = [r for r in self.held.get(node, {}).values() if self._slot(r) == slot]
+        return max(mine, key=lambda r: r.timestamp, default=None)

@@ -1,0 +1,230 @@
+"""Decides which records this node keeps, and promises only what is on disk (section 5).
+
+Every path by which a record enters goes through `Keeper.keep`: STORE from peers, our own PUT,
+repair and replication.  A receipt is made only after the commit returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..constants import MS
+from ..errors import RecordInvalid, StorageError, StorageFull, WireCode
+from ..ids import Key
+from ..records import Kind, Record, topic_rank
+from ..storage.base import Floor, StoredRecord
+from ..wire.messages import Receipt, WireRecord
+from .environment import Environment
+
+NO_OWNER = bytes(32)
+"""The owner slot of content records: whoever publishes them, there is one per key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with one record: `put` where it is to be written."""
+
+    code: WireCode
+    expires: int = 0
+    put: StoredRecord | None = None
+    remove: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Keeper:
+    """The only writer of the record store."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._limits = env.params.limits
+        self._pending: dict[tuple[bytes, bytes], StoredRecord] = {}
+        self._refreshed: dict[bytes, int] = {}
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def find(self, key: bytes, owner: bytes | None = None) -> list[StoredRecord]:
+        """Live records under a key (of one owner id), ascending by record id."""
+        now = self._env.clock()
+        found = self._env.store.get(key) if owner is None else self._find_owner(key, owner)
+        return [r for r in found if r.expires > now]
+
+    def _find_owner(self, key: bytes, owner: bytes) -> list[StoredRecord]:
+        return self._env.store.get(key, owner) or self._env.store.get(key, NO_OWNER)
+
+    def keys(self) -> list[Key]:
+        """Every key held, ascending."""
+        return [Key(k) for k in self._env.store.keys()]
+
+    def was_refreshed(self, record_id: bytes, since_ms: int) -> bool:
+        """Whether somebody stored this very record here since then."""
+        return self._refreshed.get(record_id, 0) >= since_ms
+
+    # --- writing -------------------------------------------------------------------------------
+
+    async def keep(
+        self, wires: Sequence[WireRecord], group: str, *, replica: bool = False
+    ) -> list[Receipt]:
+        """Check, decide, commit; one receipt per record, in order.  Never raises for a bad record."""
+        ids: list[bytes] = []
+        decisions: list[Decision] = []
+        for wire in wires:
+            record, decision = self._judge(wire, group, replica)
+            ids.append(record.record_id if record is not None else bytes(32))
+            decisions.append(decision)
+            if decision.put is not None:
+                self._pending[decision.put.key, decision.put.owner] = decision.put
+        await self._commit(decisions)
+        return [Receipt(i, int(d.code), d.expires) for i, d in zip(ids, decisions, strict=True)]
+
+    async def _commit(self, decisions: list[Decision]) -> None:
+        now = self._env.clock()
+        puts = [d.put for d in decisions if d.put is not None]
+        if not puts:
+            return
+        removes = [pair for d in decisions for pair in d.remove]
+        floors = [
+            Floor(p.key, p.owner, p.timestamp, now + self._limits.floor_ms)
+            for p in puts
+            if p.kind != Kind.CONTENT
+        ]
+        code = WireCode.OK
+        try:
+            await self._env.store.commit(puts, removes, floors)
+        except StorageFull:
+            code = WireCode.STORAGE_FULL
+        except StorageError:
+            code = WireCode.INTERNAL
+        for put in puts:
+            if self._pending.get((put.key, put.owner)) is put:
+                del self._pending[put.key, put.owner]
+        if code != WireCode.OK:
+            self._env.counters[f"commits_failed.{code.name}"] += 1
+            for i, d in enumerate(decisions):
+                if d.put is not None:
+                    decisions[i] = Decision(code)
+            return
+        self._env.counters["records_stored"] += len(puts)
+
+    def _judge(self, wire: WireRecord, group: str, replica: bool) -> tuple[Record | None, Decision]:
+        now = self._env.clock()
+        records = self._env.records
+        record: Record | None = None
+        try:
+            record = records.parse(wire)
+            records.check_time(record, now)
+            records.verify(record)
+        except RecordInvalid as e:
+            self._env.counters[f"records_refused.{e.code.name}"] += 1
+            return record, Decision(e.code)
+        decision = self._decide(record, group, replica, now)
+        if decision.code == WireCode.OK:
+            self.note_refresh(record.record_id)
+        else:
+            self._env.counters[f"records_refused.{decision.code.name}"] += 1
+        return record, decision
+
+    def note_refresh(self, record_id: bytes) -> None:
+        """Somebody stored this record here, or we just replicated it ourselves."""
+        self._refreshed.pop(record_id, None)
+        self._refreshed[record_id] = self._env.clock()
+        if len(self._refreshed) > 65_536:
+            del self._refreshed[next(iter(self._refreshed))]
+
+    def _decide(self, record: Record, group: str, replica: bool, now: int) -> Decision:
+        owner = NO_OWNER if record.kind == Kind.CONTENT else bytes(record.owner_id)
+        held = self._pending.get((record.key, owner)) or next(
+            iter(self._env.store.get(record.key, owner)), None
+        )
+        if held is not None and held.expires <= now:
+            held = None
+        if held is not None and held.record_id == record.record_id:
+            return Decision(WireCode.OK, held.expires)
+        if record.kind == Kind.CONTENT:
+            if held is not None and held.expires >= record.expires:
+                return Decision(WireCode.OK, held.expires)
+        elif refusal := self._order(record, owner, held, replica):
+            return Decision(refusal, held.expires if held is not None else 0)
+        return self._room(record, owner, group, held, now)
+
+    def _order(
+        self, record: Record, owner: bytes, held: StoredRecord | None, replica: bool
+    ) -> WireCode | None:
+        """The reason why this version may not follow what is held or remembered; None if it may."""
+        floor = max(self._env.store.floor(record.key, owner), held.timestamp if held else 0)
+        if record.timestamp < floor:
+            return WireCode.OUTDATED
+        if held is not None and held.timestamp == record.timestamp:
+            self._env.counters["equivocations_seen"] += 1
+            if held.record_id < record.record_id:
+                return WireCode.EQUIVOCATION
+        # Compare-and-set is per storer and best effort: replicas skip it, or a storer that missed one
+        # version would refuse every later one.
+        is_new = not replica and held is not None and record.previous is not None
+        if is_new and held is not None and record.previous != held.record_id:
+            return WireCode.CAS_MISMATCH
+        return None
+
+    def _room(
+        self, record: Record, owner: bytes, group: str, held: StoredRecord | None, now: int
+    ) -> Decision:
+        """Quotas per owner, group, key and in all; the place of the version it replaces is free."""
+        limits, store = self._limits, self._env.store
+        more = 0 if held is not None else 1
+        growth = record.size - (held.size if held is not None else 0)
+        by_owner = store.usage_of_owner(owner)
+        if owner != NO_OWNER and (
+            by_owner.records + more > limits.records_per_owner
+            or by_owner.bytes + growth > limits.bytes_per_owner
+        ):
+            return Decision(WireCode.QUOTA)
+        if group:
+            by_group = store.usage_of_group(group)
+            if (
+                by_group.records + more > limits.records_per_group
+                or by_group.bytes + growth > limits.bytes_per_group
+            ):
+                return Decision(WireCode.QUOTA)
+        if store.usage().bytes + growth > limits.bytes_total:
+            return Decision(WireCode.STORAGE_FULL)
+        remove: tuple[tuple[bytes, bytes], ...] = ()
+        if record.kind == Kind.TOPIC and more:
+            loser = self._topic_loser(record, now)
+            if loser is None:
+                return Decision(WireCode.TOPIC_FULL)
+            remove = loser
+        expires = min(record.expires, now + limits.ttl_max_s * MS)
+        put = StoredRecord(
+            key=record.key,
+            owner=owner,
+            record_id=record.record_id,
+            kind=int(record.kind),
+            timestamp=record.timestamp,
+            expires=expires,
+            group=group,
+            node=record.node_id or b"",
+            size=record.size,
+            tbs=record.wire.tbs,
+            signature=record.wire.signature,
+        )
+        return Decision(WireCode.OK, expires, put, remove)
+
+    def _topic_loser(self, record: Record, now: int) -> tuple[tuple[bytes, bytes], ...] | None:
+        """Who makes room under a topic key: () if there is room, None if the newcomer ranks last.
+
+        One record per node id, whoever owns it; when full, never age or reputation decides.
+        """
+        held = [r for r in self._env.store.get(record.key) if r.expires > now]
+        same_node = [r for r in held if r.node == record.node_id]
+        if same_node:
+            newest = max(same_node, key=lambda r: r.timestamp)
+            if newest.timestamp >= record.timestamp:
+                return None
+            return tuple((r.key, r.owner) for r in same_node)
+        if len(held) < self._limits.records_per_key:
+            return ()
+        day = now // 86_400_000
+        worst = max(held, key=lambda r: topic_rank(r.key, r.node, day))
+        assert record.node_id is not None
+        if topic_rank(record.key, record.node_id, day) >= topic_rank(worst.key, worst.node, day):
+            return None
+        return ((worst.key, worst.owner),)

@@ -1,0 +1,157 @@
+"""Drives `kad.Lookup` over the network: the lookup decides whom to ask, the driver asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import Closed, NotBootstrapped, RemoteError
+from ..identity.contact import VerifiedContact
+from ..kad.lookup import Lookup, Query
+from ..wire.messages import Body, FindNode, Nodes, Values
+from .environment import Environment
+from .exchange import Answer
+from .peers import Peers
+from .routing import Routing
+
+OnAnswer = Callable[[Answer, int], bool]
+"""(answer, path) -> True to end the lookup here."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """One lookup under way and what it cost."""
+
+    lookup: Lookup[VerifiedContact]
+    make: Callable[[], Body]
+    on_answer: OnAnswer
+    answers: dict[bytes, Answer] = field(default_factory=dict)
+    bytes: int = 0
+    queries: int = 0
+    failures: int = 0
+    is_stopped: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Lookups:
+    """Iterative lookups over disjoint paths (section 6)."""
+
+    def __init__(self, env: Environment, peers: Peers, routing: Routing) -> None:
+        self._env = env
+        self._peers = peers
+        self._routing = routing
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    def begin(
+        self, target: bytes, make: Callable[[], Body], on_answer: OnAnswer, *, end: int
+    ) -> Walk:
+        """A walk towards `target` that asks `make()` of each node. Raises NotBootstrapped."""
+        config, params = self._env.config, self._env.params
+        seeds = self._routing.seeds(target, params.k)
+        if not seeds:
+            raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")
+        lookup: Lookup[VerifiedContact] = Lookup(
+            target,
+            k=params.k,
+            paths=config.paths,
+            end=end,
+            parallel=config.parallel,
+            seeds=seeds,
+            max_per_answer_group=params.limits.answer_per_group,
+            group_limits=params.address_groups,
+            hedge_after=self._peers.round_trips.hedge,
+        )
+        self._env.counters["lookups"] += 1
+        return Walk(lookup, make, on_answer)
+
+    async def find(self, target: bytes, *, end: int) -> Walk:
+        """FIND_NODE towards a target until every path ended; feeds table and size estimate."""
+        walk = self.begin(target, lambda: FindNode(target), lambda _answer, _path: False, end=end)
+        try:
+            async with asyncio.timeout(self._env.config.lookup_timeout_s):
+                await self.drive(walk)
+        except TimeoutError:
+            self._env.counters["lookups_timed_out"] += 1
+        else:
+            self._observe(walk)
+        self.settle(walk)
+        return walk
+
+    def _observe(self, walk: Walk) -> None:
+        """A complete lookup of a random key is a sample of the network's size."""
+        lookup = walk.lookup
+        k = self._env.params.k
+        now = asyncio.get_running_loop().time()
+        if len(walk.answers) >= 2:
+            paths = [lookup.closest_seen_by(path, k) for path in range(self._env.config.paths)]
+            self._routing.sizes.observe_paths(lookup.target, paths, now)
+
+    def settle(self, walk: Walk | None) -> None:
+        """Count what a walk was."""
+        if walk is None:
+            return
+        self._routing.table.looked_up(walk.lookup.target, asyncio.get_running_loop().time())
+        self._env.counters["lookup_queries"] += walk.queries
+        self._env.counters["lookup_failures"] += walk.failures
+        self._env.counters["lookups_over_many_paths"] += walk.lookup.paths_used > 1
+        groups = len({a.group for a in walk.answers.values()})
+        self._env.counters["lookup_groups_counted"] += groups
+
+    async def drive(self, walk: Walk) -> None:
+        """Ask until the lookup is done or `on_answer` says enough.
+
+        Questions still under way are left to finish by themselves: their answers keep the table and
+        the round-trip estimates fresh, and count if the walk is driven on.
+        """
+        loop = asyncio.get_running_loop()
+        walk.is_stopped = False
+        while not walk.is_stopped:
+            for query in walk.lookup.next(loop.time()):
+                task = loop.create_task(self._ask(walk, query))
+                self._tasks[task] = None
+                task.add_done_callback(self._finished)
+            if walk.lookup.done:
+                break
+            walk.wake.clear()
+            deadline = walk.lookup.next_deadline()
+            timer = loop.call_at(deadline, walk.wake.set) if deadline is not None else None
+            try:
+                await walk.wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a lookup query failed unexpectedly", "exception": error, "task": task}
+            )
+
+    async def close(self) -> None:
+        """Give up every question under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, walk: Walk, query: Query[VerifiedContact]) -> None:
+        loop = asyncio.get_running_loop()
+        walk.queries += 1
+        try:
+            answer = await self._peers.request(query.contact, walk.make())
+            body = answer.body
+            assert isinstance(body, Nodes | Values)
+        except (RemoteError, Closed):
+            walk.failures += 1
+            walk.lookup.on_failure(query.node_id, loop.time())
+        else:
+            walk.bytes += answer.bytes
+            walk.answers[answer.node_id] = answer
+            found = self._routing.candidates(body.contacts)
+            walk.lookup.on_reply(query.node_id, found, loop.time())
+            if walk.on_answer(answer, query.path):
+                walk.is_stopped = True
+        finally:
+            walk.wake.set()

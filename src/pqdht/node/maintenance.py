@@ -1,0 +1,216 @@
+"""What a node does by itself: walk, refresh, probe, replicate, republish, expire, remember.
+
+Each chore is one coroutine run again and again with jitter; none may end the others by failing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from ..constants import MAX_PAGE, MAX_STORE_RECORDS, MS
+from ..errors import PqdhtError, RemoteError
+from ..identity.contact import VerifiedContact
+from ..ids import NodeId, distance, id_in_bucket
+from ..storage.base import StoredRecord
+from ..wire.messages import Ping, Store
+from .environment import Environment
+from .handlers import to_wire
+from .keeper import Keeper
+from .lookups import Lookups
+from .peers import Peers
+from .publisher import Publisher
+from .routing import Routing
+
+log = logging.getLogger("pqdht.maintenance")
+
+YOUNG_S = 1800.0
+PROBE_S = 60.0
+EXPIRE_S = 60.0
+REMEMBER_S = 60.0
+RETRY_S = 15.0
+REDRAW_S = 3600.0
+
+Chore = Callable[[], Awaitable[None]]
+
+
+class Maintenance:
+    """Owns the chores' tasks; `start` and `close` once each."""
+
+    def __init__(
+        self,
+        env: Environment,
+        peers: Peers,
+        routing: Routing,
+        keeper: Keeper,
+        lookups: Lookups,
+        publisher: Publisher,
+    ) -> None:
+        self._env = env
+        self._peers = peers
+        self._routing = routing
+        self._keeper = keeper
+        self._lookups = lookups
+        self._publisher = publisher
+        self._tasks: list[asyncio.Task[None]] = []
+        self._handovers: asyncio.Queue[VerifiedContact] = asyncio.Queue(maxsize=256)
+
+    def start(self) -> None:
+        """Begin all chores."""
+        config = self._env.config
+        chores: list[tuple[Chore, Callable[[], float]]] = [
+            (self.walk, self._walk_interval),
+            (self.refresh, lambda: PROBE_S),
+            (self.probe, lambda: PROBE_S),
+            (self.redraw, lambda: REDRAW_S),
+            (self.expire, lambda: EXPIRE_S),
+            (self.remember, lambda: REMEMBER_S),
+            (self.replicate, lambda: config.replicate_interval_s),
+            (self._publisher.retry, lambda: RETRY_S),
+            (self._publisher.republish, lambda: min(60.0, config.republish_interval_s)),
+        ]
+        loop = asyncio.get_running_loop()
+        self._started = loop.time()
+        self._tasks = [loop.create_task(self._every(chore, interval)) for chore, interval in chores]
+        self._tasks.append(loop.create_task(self._hand_over_forever()))
+
+    async def close(self) -> None:
+        """Stop all chores."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _every(self, chore: Chore, interval: Callable[[], float]) -> None:
+        while True:
+            await asyncio.sleep(interval() * self._env.dice.uniform(0.75, 1.25))
+            await self._guarded(chore)
+
+    async def _guarded(self, chore: Chore) -> None:
+        name = getattr(chore, "__name__", str(chore))
+        try:
+            await chore()
+        except PqdhtError as e:
+            self._env.counters[f"chores_failed.{name}"] += 1
+            log.info("%s: %s", name, e)
+        except Exception:
+            self._env.counters[f"chores_failed.{name}"] += 1
+            log.exception("%s failed", name)
+
+    # --- the table -----------------------------------------------------------------------------
+
+    def _walk_interval(self) -> float:
+        config = self._env.config
+        young = asyncio.get_running_loop().time() - self._started < YOUNG_S
+        return config.walk_interval_young_s if young else config.walk_interval_s
+
+    async def walk(self) -> None:
+        """A lookup of a random id: finds nodes outside our vicinity and feeds the size estimate."""
+        self._env.counters["walks"] += 1
+        await self._lookups.find(self._env.dice.randbytes(32), end=self._env.config.path_end)
+
+    async def refresh(self) -> None:
+        """Look up a random id in each bucket that nobody looked into for an hour."""
+        now = asyncio.get_running_loop().time()
+        own = self._env.identity.node_id
+        for cpl in self._routing.table.buckets_to_refresh(now, self._env.config.refresh_idle_s):
+            self._env.counters["refreshes"] += 1
+            target = id_in_bucket(own, cpl, self._env.dice.randbytes(32))
+            await self._lookups.find(target, end=self._env.config.path_end)
+
+    async def probe(self) -> None:
+        """Ping whoever in the table was silent for so long that we could not pass it on."""
+        now = asyncio.get_running_loop().time()
+        limit = 0.6 * self._env.config.max_table_idle_s
+        for entry in list(self._routing.table):
+            if now - entry.last_heard >= limit:
+                try:
+                    await self._peers.request(entry.contact, Ping())
+                except RemoteError:
+                    continue  # the peers' listener has counted it
+
+    async def redraw(self) -> None:
+        """Re-draw the half of each bucket that is not held by tenure (section 6)."""
+        self._routing.table.redraw(asyncio.get_running_loop().time())
+
+    async def remember(self) -> None:
+        """Keep the table's contacts for the next start."""
+        await self._routing.save()
+
+    # --- records -------------------------------------------------------------------------------
+
+    async def expire(self) -> None:
+        """Drop what is past its time."""
+        self._env.counters["records_expired"] += self._env.store.expire(self._env.clock())
+
+    async def replicate(self) -> None:
+        """Give each record to those of the k closest who may lack it, unless somebody just did."""
+        since = self._env.clock() - int(self._env.config.replicate_interval_s * MS * 0.9)
+        batches: dict[NodeId, tuple[VerifiedContact, list[StoredRecord]]] = {}
+        for key in self._keeper.keys():
+            closest = self._closest(key)
+            if closest is None:
+                continue
+            for record in self._keeper.find(key):
+                if self._keeper.was_refreshed(record.record_id, since):
+                    continue
+                self._keeper.note_refresh(record.record_id)
+                for contact in closest:
+                    batches.setdefault(contact.node_id, (contact, []))[1].append(record)
+        for contact, records in batches.values():
+            await self._give(contact, records)
+
+    def _closest(self, key: bytes) -> list[VerifiedContact] | None:
+        """The others among the k closest to a key, None if we are not one of them ourselves."""
+        k = self._env.params.k
+        found = [e.contact for e in self._routing.table.closest(key, k)]
+        own = distance(self._env.identity.node_id, key)
+        if len(found) == k and distance(found[-1].node_id, key) < own:
+            return None
+        return found[: k - 1]
+
+    def hand_over_to(self, newcomer: VerifiedContact) -> None:
+        """A node entered the table: queue it for the records it is now responsible for."""
+        if not self._handovers.full():
+            self._handovers.put_nowait(newcomer)
+
+    async def _hand_over_forever(self) -> None:
+        while True:
+            newcomer = await self._handovers.get()
+            await self._guarded(lambda c=newcomer: self._hand_over(c))  # type: ignore[misc]
+
+    async def _hand_over(self, newcomer: VerifiedContact) -> None:
+        """Only the closest other holder hands over, so that a newcomer is not sent k copies."""
+        mine: list[StoredRecord] = []
+        for key in self._keeper.keys():
+            closest = self._routing.table.closest(key, self._env.params.k + 1)
+            ids = [e.node_id for e in closest]
+            if newcomer.node_id not in ids[: self._env.params.k]:
+                continue
+            others = [i for i in ids if i != newcomer.node_id]
+            own = distance(self._env.identity.node_id, key)
+            if others and distance(others[0], key) < own:
+                continue
+            mine.extend(self._keeper.find(key))
+        if mine:
+            self._env.counters["records_handed_over"] += len(mine)
+            await self._give(newcomer, mine)
+
+    async def _give(self, to: VerifiedContact, records: list[StoredRecord]) -> None:
+        """STORE in pages; a refusal (older, full, busy) is the other's right."""
+        page: list[StoredRecord] = []
+        size = 0
+        for record in [*records, None]:
+            full = record is None or size + record.size > MAX_PAGE or len(page) == MAX_STORE_RECORDS
+            if full and page:
+                try:
+                    await self._peers.request(to, Store(tuple(map(to_wire, page)), True))
+                except RemoteError:
+                    return
+                self._env.counters["records_replicated"] += len(page)
+                page, size = [], 0
+            if record is not None:
+                page.append(record)
+                size += record.size
+
+

@@ -1,0 +1,368 @@
+"""The sessions of a node: one per peer, dialled once however many ask, bounded in number.
+
+Everything that reaches another node goes through `Peers.request`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Protocol
+
+from ..channel.handshake import Handshake, HandshakeParams
+from ..errors import (
+    Closed,
+    DialHeldBack,
+    PeerTimeout,
+    PeerUnreachable,
+    RemoteError,
+)
+from ..identity.contact import VerifiedContact
+from ..ids import NodeId
+from ..transport.base import Link, LinkHandler
+from ..trust.admission import CostLimiter, CountLimiter, DialLimiter
+from ..trust.modes import Mode
+from ..wire.address import Address
+from ..wire.messages import EARLY_TYPES, Body, MessageType, message_type
+from .connection import Connection
+from .environment import Environment
+from .exchange import Answer, Question, Reply
+from .signing import MessageSigner, MessageVerifier
+from .timeouts import RoundTrips
+
+COSTS: dict[int, float] = {
+    MessageType.PING: 1.0,
+    MessageType.FIND_NODE: 1.5,
+    MessageType.FIND_VALUE: 2.0,
+    MessageType.STORE: 8.0,
+    MessageType.REPORT: 16.0,
+}
+"""CPU-cost units of a request: about one signature check each; STORE checks records and commits."""
+OTHER_COST = 1.0
+HANDSHAKE_COST = 4.0
+SWEEP_S = 15.0
+KEM_KEYS_KEPT = 8192
+
+
+class Listener(Protocol):
+    """Who wants to know what happens on the sessions: the node's routing and its handlers."""
+
+    def peer_proven(self, conn: Connection) -> None: ...
+    def peer_heard(self, conn: Connection) -> None: ...
+    def peer_failed(self, node_id: NodeId, error: RemoteError) -> None: ...
+    def is_wanted(self, node_id: NodeId) -> bool:
+        """Whether the session should be kept while idle (table and pinned peers)."""
+        ...
+
+    def serve(self, conn: Connection, body: Body, reply: Reply) -> None: ...
+
+
+class Peers:
+    """The `Host` of every connection."""
+
+    def __init__(self, env: Environment, listener: Listener) -> None:
+        limits = env.params.limits
+        self.env = env
+        self.signer = MessageSigner(env)
+        self.verifier = MessageVerifier(env)
+        self.round_trips = RoundTrips(env.config.request_timeout_s)
+        self.sessions: OrderedDict[NodeId, Connection] = OrderedDict()
+        self._listener = listener
+        self._dialing: dict[NodeId, asyncio.Future[Connection]] = {}
+        self._all: dict[Connection, None] = {}
+        self._kem_keys: OrderedDict[bytes, bytes] = OrderedDict()
+        self._params = HandshakeParams(
+            suite=env.suite,
+            network_tag=env.network_tag,
+            identity=env.identity,
+            verifier=env.contacts,
+            bridge=env.config.bridge,
+        )
+        groups = env.params.address_groups
+        mode = Mode.ENFORCE if groups else Mode.OFF
+        self._inbound = CountLimiter(
+            limits.sessions_per_group if groups else limits.sessions_total, limits.sessions_total
+        )
+        self._half_open = CountLimiter(
+            limits.half_open_per_group if groups else limits.half_open_total, limits.half_open_total
+        )
+        self._group_cost = CostLimiter(limits.group_cost_per_s, limits.group_cost_burst, mode=mode)
+        self._node_cost = CostLimiter(limits.request_cost_per_s, limits.request_cost_burst)
+        self._dials = DialLimiter(mode=mode)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    # --- asking --------------------------------------------------------------------------------
+
+    async def request(self, to: VerifiedContact, body: Body, timeout_s: float | None = None) -> Answer:
+        """Ask a peer, over its session or a new one.
+
+        Raises PeerUnreachable, PeerTimeout, PeerIdentityMismatch, PeerError (the peer refused) or
+        another RemoteError (the peer broke a rule).
+        """
+        if self._is_closed:
+            raise Closed("this node is closed")
+        conn = self._session(to.node_id)
+        cold = conn is None
+        if timeout_s is None:
+            timeout_s = self.env.config.request_timeout_s if cold else self.round_trips.timeout(to.node_id)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        question = Question(body, future, timeout_s)
+        try:
+            if conn is not None:
+                conn.exchange.ask(question)
+            else:
+                await self._connect_and_ask(to, question)
+            answer = await future
+        except RemoteError as e:
+            self._listener.peer_failed(to.node_id, e)
+            raise
+        self.round_trips.measured(to.node_id, answer.rtt_s)
+        return answer
+
+    async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
+        early = self.env.config.early == "reads" and message_type(question.body) in EARLY_TYPES
+        dialing = self._dialing.get(to.node_id)
+        if dialing is None:
+            dialing = asyncio.ensure_future(self._dial(to, question if early else None))
+            self._dialing[to.node_id] = dialing
+            dialing.add_done_callback(lambda f: self._dialed(to.node_id, f))
+            conn = await asyncio.shield(dialing)
+            if not early:
+                conn.exchange.ask(question)
+        else:
+            (await asyncio.shield(dialing)).exchange.ask(question)
+
+    def _dialed(self, node_id: NodeId, dialing: asyncio.Future[Connection]) -> None:
+        self._dialing.pop(node_id, None)
+        if not dialing.cancelled():
+            dialing.exception()  # whoever waits has it too; nobody waiting is no error
+
+    async def connect(self, to: VerifiedContact) -> Connection:
+        """The open session with a peer, dialled if need be."""
+        conn = self._session(to.node_id)
+        if conn is not None:
+            return conn
+        dialing = self._dialing.get(to.node_id)
+        if dialing is None:
+            dialing = asyncio.ensure_future(self._dial(to, None))
+            self._dialing[to.node_id] = dialing
+            dialing.add_done_callback(lambda f: self._dialed(to.node_id, f))
+        return await asyncio.shield(dialing)
+
+    async def connect_address(self, node_id: NodeId, address: Address) -> Connection:
+        """Join through a bare `<node id>@address`: pqXX, as the KEM key is not known yet."""
+        conn = self._session(node_id)
+        if conn is not None:
+            return conn
+        return await self._dial_address(node_id, address, None, None)
+
+    def _session(self, node_id: NodeId) -> Connection | None:
+        conn = self.sessions.get(node_id)
+        if conn is not None:
+            self.sessions.move_to_end(node_id)
+        return conn
+
+    async def _dial(self, to: VerifiedContact, early: Question | None) -> Connection:
+        kem_key = to.kem_key or self._kem_keys.get(to.contact.kem_key_hash)
+        error: RemoteError = PeerUnreachable("the contact has no address we can dial", node=to.node_id.hex())
+        addresses = [a for a in to.addresses if a.scheme in self.env.transports]
+        for i, address in enumerate(addresses):
+            question = early if i == 0 else None
+            try:
+                conn = await self._dial_address(to.node_id, address, kem_key, question)
+            except RemoteError as e:
+                error = e
+            else:
+                if i > 0 and early is not None:
+                    conn.exchange.ask(early)
+                return conn
+            if early is not None and early.future.done():
+                break
+        if early is not None:
+            early.fail(error)
+        raise error
+
+    async def _dial_address(
+        self, node_id: NodeId, address: Address, kem_key: bytes | None, early: Question | None
+    ) -> Connection:
+        loop = asyncio.get_running_loop()
+        verified = self._listener.is_wanted(node_id)
+        if wait := self._dials.begin(address.group, loop.time(), verified=verified):
+            self.env.counters["dials_held_back"] += 1
+            raise DialHeldBack("too many dials to this address group", address=str(address), retry_s=wait)
+        handshake = Handshake.initiate(
+            self._params, expected=node_id, kem_key=kem_key, observed=str(address), now=self.env.clock()
+        )
+        made: list[Connection] = []
+
+        def accept(link: Link) -> LinkHandler:
+            conn = Connection(self, link, handshake, early)
+            self._all[conn] = None
+            made.append(conn)
+            return conn
+
+        ok = False
+        try:
+            self.env.counters["dials"] += 1
+            transport = self.env.transports[address.scheme]
+            await transport.dial(address, accept, self.env.config.dial_timeout_s)
+            conn = made[0]
+            conn.start()
+            await conn.opened
+            ok = True
+            return conn
+        except TimeoutError:
+            raise PeerTimeout("no connection in time", address=str(address)) from None
+        finally:
+            self._dials.end(address.group, loop.time(), ok=ok)
+
+    # --- listening -----------------------------------------------------------------------------
+
+    def set_addresses(self, addresses: tuple[str, ...]) -> None:
+        """What our Hello says from now on."""
+        self._params = replace(self._params, addresses=addresses)
+
+    async def listen(self, address: Address) -> Address:
+        """Accept sessions. Raises ListenError."""
+        return await self.env.transports[address.scheme].listen(address, self._accept)
+
+    def _accept(self, link: Link) -> LinkHandler:
+        now = asyncio.get_running_loop().time()
+        group = link.remote.group
+        handshake = Handshake.respond(self._params, observed=str(link.remote), now=self.env.clock())
+        conn = Connection(self, link, handshake)
+        self._all[conn] = None
+        refused = ""
+        if not self._inbound.acquire(group):
+            refused = "sessions"
+        elif not self._half_open.acquire(group):
+            self._inbound.release(group)
+            refused = "half_open"
+        elif self._group_cost.spend(group, HANDSHAKE_COST, now):
+            self._inbound.release(group)
+            self._half_open.release(group)
+            refused = "cost"
+        if refused or self._is_closed:
+            self.env.counters[f"links_refused.{refused}"] += 1
+            conn.is_admitted = conn.is_half_open = False
+            link.abort()
+        return conn
+
+    # --- Host ----------------------------------------------------------------------------------
+
+    def opened(self, conn: Connection) -> None:
+        peer = conn.peer
+        assert peer is not None
+        self._end_half_open(conn)
+        self._remember_key(peer.contact.kem_key_hash, peer.kem_key)
+        if conn.outbound:
+            self._adopt(conn)
+
+    def proven(self, conn: Connection) -> None:
+        assert conn.peer is not None
+        if not conn.outbound:
+            self._adopt(conn)
+        if not conn.is_closed:
+            self._listener.peer_proven(conn)
+
+    def _adopt(self, conn: Connection) -> None:
+        """Of two sessions with one peer, that whose initiator has the smaller node id stays."""
+        assert conn.peer is not None
+        node_id = conn.peer.node_id
+        current = self.sessions.get(node_id)
+        if current is conn:
+            return
+        if current is not None and not current.is_closed:
+            ours_smaller = self.env.identity.node_id < node_id
+            if conn.outbound != current.outbound and conn.outbound != ours_smaller:
+                conn.retire()
+                return
+            current.retire()
+        self.sessions[node_id] = conn
+        self._shrink()
+
+    def _shrink(self) -> None:
+        if len(self.sessions) <= self.env.config.max_sessions:
+            return
+        for node_id, conn in self.sessions.items():
+            if not conn.exchange.in_use and not self._listener.is_wanted(node_id):
+                conn.close()
+                return
+
+    def heard(self, conn: Connection) -> None:
+        if conn.is_proven:
+            self._listener.peer_heard(conn)
+
+    def closed(self, conn: Connection, error: Exception | None) -> None:
+        self._all.pop(conn, None)
+        self._end_half_open(conn)
+        if not conn.outbound and conn.is_admitted:
+            conn.is_admitted = False
+            self._inbound.release(conn.group)
+        if conn.peer is not None and self.sessions.get(conn.peer.node_id) is conn:
+            del self.sessions[conn.peer.node_id]
+
+    def _end_half_open(self, conn: Connection) -> None:
+        if not conn.outbound and conn.is_half_open:
+            conn.is_half_open = False
+            self._half_open.release(conn.group)
+
+    def admit(self, conn: Connection, message_type: int) -> int:
+        now = asyncio.get_running_loop().time()
+        cost = COSTS.get(message_type, OTHER_COST)
+        wait = self._group_cost.spend(conn.group, cost, now)
+        if not wait and conn.peer is not None:
+            wait = self._node_cost.spend(conn.peer.node_id, cost, now)
+        if wait:
+            self.env.counters["requests_refused_busy"] += 1
+        return int(wait * 1000) + 1 if wait else 0
+
+    def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
+        self.env.counters["requests_served"] += 1
+        self._listener.serve(conn, body, reply)
+
+    # --- keys and housekeeping -----------------------------------------------------------------
+
+    def _remember_key(self, kem_key_hash: bytes, kem_key: bytes) -> None:
+        self._kem_keys[kem_key_hash] = kem_key
+        if len(self._kem_keys) > KEM_KEYS_KEPT:
+            self._kem_keys.popitem(last=False)
+
+    def kem_key(self, kem_key_hash: bytes) -> bytes | None:
+        """A KEM key proven in an earlier session."""
+        return self._kem_keys.get(kem_key_hash)
+
+    def start(self) -> None:
+        """Begin sweeping idle sessions and keeping wanted ones alive."""
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        config = self.env.config
+        for node_id, conn in list(self.sessions.items()):
+            if self._listener.is_wanted(node_id):
+                if now - conn.last_sent >= config.keepalive_s:
+                    conn.keepalive()
+                if now - conn.last_heard >= 2.5 * config.keepalive_s:
+                    conn.close()
+                continue
+            idle_s = now - max(conn.last_heard, conn.last_sent)
+            if not conn.exchange.in_use and idle_s >= config.session_idle_s:
+                conn.close()
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+
+    async def close(self) -> None:
+        """Close every session and transport."""
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for dialing in list(self._dialing.values()):
+            dialing.cancel()
+        for conn in list(self._all):
+            conn.close()
+        for transport in self.env.transports.values():
+            await transport.close()
+

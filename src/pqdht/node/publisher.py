@@ -1,0 +1,352 @@
+"""PUT: make a record, place it, count the receipts; and keep one's own records alive (section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..constants import MS
+from ..errors import (
+    DecodeError,
+    NotBootstrapped,
+    PeerError,
+    QuorumNotReached,
+    RecordInvalid,
+    RemoteError,
+    WireCode,
+)
+from ..identity.contact import VerifiedContact
+from ..identity.keys import OwnerIdentity
+from ..ids import Key, NodeId, RecordId, distance
+from ..kad.quorum import PutTally
+from ..records import Locator, Record, Topic, make_record
+from ..wire.codec import Decoder, Struct, encode
+from ..wire.messages import Store, Stored, WireRecord
+from .environment import Environment
+from .keeper import Keeper
+from .lookups import Lookups, Walk
+from .peers import Peers
+from .results import PutResult, StoreReceipt
+from .routing import Routing
+
+STATE = "publication/"
+CLOSEST_PER_PATH = 5
+UNREACHED = "UNREACHABLE"
+
+
+class Journal(Struct, frozen=True):
+    """One own record on disk: written before it is sent, so that no timestamp is used twice."""
+
+    record: WireRecord
+    ttl_s: int
+    renew: bool
+    confirmed: bool
+
+
+_decode_journal = Decoder(Journal, "publication", 128 * 1024)
+
+
+@dataclass(slots=True)
+class Publication:
+    """An own record that is to stay findable."""
+
+    record: Record
+    owner: OwnerIdentity
+    ttl_s: int
+    renew: bool
+    """Sign it anew, with a new timestamp, when half its life is over (announcements)."""
+    confirmed: bool = False
+    placed_at: int = 0
+    """ms; when it last reached quorum"""
+
+
+@dataclass(slots=True)
+class Placement:
+    """Who gets a record, and what they said."""
+
+    record: Record
+    tally: PutTally
+    targets: list[tuple[VerifiedContact, str, bool]] = field(default_factory=list)
+    """(contact, group, belongs to the k closest)"""
+    receipts: list[StoreReceipt] = field(default_factory=list)
+    bytes: int = 0
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+
+    def add(self, node: NodeId, group: str, code: str, expires: int, counts: bool) -> None:
+        self.receipts.append(StoreReceipt(node, group, code, expires, counts))
+        if counts and code == WireCode.OK.name:
+            self.tally.add(node)
+        self.waiting -= 1
+        if self.tally.reached or self.waiting <= 0:
+            self.reached.set()
+
+
+class Publisher:
+    """Everything this node's owners write."""
+
+    def __init__(
+        self, env: Environment, peers: Peers, routing: Routing, keeper: Keeper, lookups: Lookups
+    ) -> None:
+        self._env = env
+        self._peers = peers
+        self._routing = routing
+        self._keeper = keeper
+        self._lookups = lookups
+        self._owners: dict[bytes, OwnerIdentity] = {env.owner.owner_id: env.owner}
+        self._own: dict[tuple[bytes, bytes], Publication] = {}
+        self._background: dict[asyncio.Task[None], None] = {}
+
+    # --- making records ------------------------------------------------------------------------
+
+    async def put(
+        self,
+        locator: Locator,
+        value: bytes,
+        *,
+        owner: OwnerIdentity,
+        ttl_s: int,
+        flags: int = 0,
+        previous: bytes | None = None,
+        renew: bool = False,
+    ) -> PutResult:
+        """Sign a new version and place it.  Raises RecordInvalid, QuorumNotReached, NotBootstrapped."""
+        publication = await self._sign(locator, value, owner, ttl_s, flags, previous, renew)
+        return await self.place(publication)
+
+    async def _sign(
+        self,
+        locator: Locator,
+        value: bytes,
+        owner: OwnerIdentity,
+        ttl_s: int,
+        flags: int,
+        previous: bytes | None,
+        renew: bool,
+    ) -> Publication:
+        self._owners[owner.owner_id] = owner
+        slot = (bytes(locator.key()), bytes(owner.owner_id))
+        last = self._own.get(slot)
+        now = self._env.clock()
+        timestamp = now if last is None else max(now, last.record.timestamp + 1)
+        lasting = ttl_s
+        if last is not None and last.record.expires > timestamp + ttl_s * MS:
+            # A new version must not expire before what it replaces, or the old one would return.
+            lasting = -(-(last.record.expires - timestamp) // MS)
+        lasting = min(lasting, self._env.params.limits.ttl_max_s)
+        record = make_record(
+            self._env.suite,
+            self._env.network_tag,
+            owner,
+            locator,
+            value,
+            ttl=lasting,
+            timestamp=timestamp,
+            flags=flags,
+            previous=RecordId(previous) if previous is not None else None,
+            node=self._env.identity if isinstance(locator, Topic) else None,
+            params=self._env.params,
+        )
+        publication = Publication(record, owner, ttl_s, renew)
+        self._own[slot] = publication
+        await self._save(publication)
+        return publication
+
+    # --- placing -------------------------------------------------------------------------------
+
+    async def place(self, publication: Publication) -> PutResult:
+        """Store one record at the k closest live nodes, at the 5 closest of every path, and at every
+        peer met within W; done when `need` of the k closest signed a receipt."""
+        started = asyncio.get_running_loop().time()
+        record = publication.record
+        try:
+            walk: Walk | None = await self._lookups.find(record.key, end=self._env.config.path_end_doubt)
+        except NotBootstrapped:
+            if self._env.config.bootstrap:
+                raise
+            walk = None  # the first node of a network stands alone
+        placement = self._plan(record, walk)
+        await self._keep_own(placement)
+        for contact, group, counts in placement.targets:
+            self._spawn(self._store_at(placement, contact, group, counts))
+        if placement.waiting > 0 and not placement.tally.reached:
+            try:
+                async with asyncio.timeout(self._env.config.lookup_timeout_s):
+                    await placement.reached.wait()
+            except TimeoutError:
+                pass  # the tally says what is missing
+        result = self._result(publication, placement, walk, started)
+        if not placement.tally.reached:
+            publication.confirmed = False
+            raise QuorumNotReached(
+                f"{result.confirmed} of {result.need} needed receipts; the record is queued and is"
+                " retried by itself while this node runs",
+                result=result,
+                need=result.need,
+                confirmed=result.confirmed,
+            )
+        publication.confirmed = True
+        publication.placed_at = self._env.clock()
+        await self._save(publication)
+        return result
+
+    def _plan(self, record: Record, walk: Walk | None) -> Placement:
+        params, own = self._env.params, self._env.identity.node_id
+        near: list[tuple[bytes, str]] = []
+        chosen: dict[bytes, tuple[VerifiedContact, str]] = {}
+        if walk is not None:
+            groups = {n: a.group for n, a in walk.answers.items()}
+            near = [(c.node_id, groups[c.node_id]) for c in walk.lookup.closest(params.k)]
+            wide = walk.lookup.closest_on_every_path(CLOSEST_PER_PATH)
+            now = asyncio.get_running_loop().time()
+            region = self._routing.sizes.region(now)
+            for c in walk.lookup.answered():
+                if region is not None and distance(c.node_id, record.key) <= region:
+                    wide.append(c)
+            for c in [*walk.lookup.closest(params.k), *wide]:
+                chosen[c.node_id] = (c.contact, groups[c.node_id])
+        own_group = self._env.own_group
+        closest = sorted([*near, (own, own_group)], key=lambda n: distance(n[0], record.key))[: params.k]
+        placement = Placement(record, PutTally(closest, params.k, params.address_groups))
+        members = dict(closest)
+        placement.targets = [(c, g, n in members) for n, (c, g) in chosen.items()]
+        placement.waiting = len(placement.targets) + (1 if own in members else 0)
+        return placement
+
+    async def _keep_own(self, placement: Placement) -> None:
+        own = self._env.identity.node_id
+        if own not in placement.tally.members:
+            return
+        receipts = await self._keeper.keep([placement.record.wire], "")
+        code = WireCode(receipts[0].code)
+        placement.add(own, self._env.own_group, code.name, receipts[0].expires, True)
+
+    async def _store_at(
+        self, placement: Placement, to: VerifiedContact, group: str, counts: bool
+    ) -> None:
+        record = placement.record
+        code, expires = UNREACHED, 0
+        try:
+            answer = await self._peers.request(to, Store((record.wire,)))
+            placement.bytes += answer.bytes
+            body = answer.body
+            assert isinstance(body, Stored)
+            for receipt in body.receipts:
+                if receipt.record_id == record.record_id:
+                    code, expires = code_name(receipt.code), receipt.expires
+        except PeerError as e:
+            code = e.code.name
+        except RemoteError:
+            pass
+        placement.add(to.node_id, group, code, expires, counts)
+
+    def _result(
+        self, publication: Publication, placement: Placement, walk: Walk | None, started: float
+    ) -> PutResult:
+        return PutResult(
+            locator=publication.record.locator,
+            key=Key(publication.record.key),
+            record=publication.record,
+            need=placement.tally.need,
+            confirmed=placement.tally.confirmed,
+            receipts=tuple(placement.receipts),
+            time_s=asyncio.get_running_loop().time() - started,
+            bytes=placement.bytes + (walk.bytes if walk is not None else 0),
+        )
+
+    # --- keeping alive -------------------------------------------------------------------------
+
+    async def retry(self) -> None:
+        """Place again what has not reached its quorum."""
+        for publication in list(self._own.values()):
+            if not publication.confirmed and publication.record.expires > self._env.clock():
+                self._env.counters["puts_retried"] += 1
+                try:
+                    await self.place(publication)
+                except QuorumNotReached:
+                    continue
+
+    async def republish(self) -> None:
+        """Place again what was placed long ago; renew announcements at half their life."""
+        now = self._env.clock()
+        interval = int(self._env.config.republish_interval_s * MS)
+        for slot, publication in list(self._own.items()):
+            record = publication.record
+            half = record.timestamp + publication.ttl_s * MS // 2
+            if publication.renew and now >= half:
+                await self.put(
+                    record.locator,
+                    record.value,
+                    owner=publication.owner,
+                    ttl_s=publication.ttl_s,
+                    renew=True,
+                )
+            elif record.expires <= now:
+                await self._forget(slot, publication)
+            elif publication.confirmed and now - publication.placed_at >= interval:
+                self._env.counters["records_republished"] += 1
+                await self.place(publication)
+
+    def last(self, locator: Locator, owner: bytes) -> Record | None:
+        """The last version this node wrote there, None if never (or long expired)."""
+        publication = self._own.get((bytes(locator.key()), owner))
+        return publication.record if publication is not None else None
+
+    # --- the journal ---------------------------------------------------------------------------
+
+    async def _save(self, publication: Publication) -> None:
+        record = publication.record
+        journal = Journal(
+            record.wire,
+            publication.ttl_s,
+            publication.renew,
+            publication.confirmed,
+        )
+        await self._env.store.save_state(self._name(record.key, record.owner_id), encode(journal))
+
+    async def _forget(self, slot: tuple[bytes, bytes], publication: Publication) -> None:
+        """After the floor's time nobody remembers the timestamp, so we need not either."""
+        if publication.record.expires + self._env.params.limits.floor_ms <= self._env.clock():
+            del self._own[slot]
+            await self._env.store.save_state(self._name(*slot), b"")
+
+    @staticmethod
+    def _name(key: bytes, owner: bytes) -> str:
+        return f"{STATE}{key.hex()}/{owner.hex()}"
+
+    def load(self) -> None:
+        """Take up the own records of an earlier run; those of owners not held now stay on disk."""
+        for name in self._env.store.list_states(STATE):
+            blob = self._env.store.load_state(name)
+            if not blob:
+                continue
+            try:
+                journal = _decode_journal(blob)
+                record = self._env.records.parse(journal.record)
+            except (DecodeError, RecordInvalid):
+                self._env.counters["publications_damaged"] += 1
+                continue
+            owner = self._owners.get(record.owner_id)
+            if owner is not None:
+                self._own[bytes(record.key), bytes(record.owner_id)] = Publication(
+                    record, owner, journal.ttl_s, journal.renew, journal.confirmed
+                )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._background[task] = None
+        task.add_done_callback(lambda t: self._background.pop(t, None))
+
+    async def close(self) -> None:
+        """Let the STOREs under way finish, for two seconds at most."""
+        if self._background:
+            await asyncio.wait(list(self._background), timeout=2.0)
+        for task in list(self._background):
+            task.cancel()
+
+
+def code_name(code: int) -> str:
+    """The name of a wire code, also of one from a newer version."""
+    return WireCode(code).name if code in WireCode._value2member_map_ else f"CODE_{code}"

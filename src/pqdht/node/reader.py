@@ -1,0 +1,348 @@
+"""GET: ask the closest nodes over disjoint paths, check every record, decide by the confirmation rule,
+and repair what lags (section 5).  The rule itself is `kad.quorum`; here it meets the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from ..config import Consistency
+from ..constants import MAX_HAVE
+from ..errors import LocalError, NotBootstrapped, NotConfirmed, NotFound, RecordInvalid, RemoteError, WireCode
+from ..identity.contact import VerifiedContact
+from ..ids import NodeId, OwnerId
+from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm
+from ..records import Kind, Locator, Topic
+from ..wire.messages import FindValue, Store, Stored, Values, WireRecord
+from .environment import Environment
+from .exchange import Answer
+from .handlers import to_wire
+from .hunt import Hunt
+from .keeper import Keeper
+from .lookups import Lookups
+from .peers import Peers
+from .results import Evidence, GetResult
+
+PAGES_MOST = 8
+"""Further pages asked of one node under a crowded topic."""
+SEEN_KEPT = 65_536
+"""(key, owner) pairs whose newest timestamp is remembered, to notice a rollback."""
+
+
+class Reader:
+    """Every GET of this node."""
+
+    def __init__(self, env: Environment, peers: Peers, keeper: Keeper, lookups: Lookups) -> None:
+        self._env = env
+        self._peers = peers
+        self._keeper = keeper
+        self._lookups = lookups
+        self._seen: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+
+    # --- what callers ask ----------------------------------------------------------------------
+
+    async def get(
+        self,
+        locator: Locator,
+        *,
+        owner: OwnerId | None,
+        consistency: Consistency,
+        ignore_local: bool,
+        thorough: bool,
+        timeout_s: float,
+    ) -> GetResult:
+        """One owner's value.  Raises NotFound, NotConfirmed, NotBootstrapped."""
+        hunt = self._begin(locator, owner, consistency, ignore_local)
+        async with self._time_limit(hunt, timeout_s):
+            await self._search(hunt, thorough)
+        slot = hunt.slot_of(owner)
+        confirmation = self._confirm(hunt, slot)
+        if confirmation.repair and not self._is_final(hunt, confirmation):
+            async with self._time_limit(hunt, timeout_s):
+                await self._repair(hunt, slot, confirmation)
+            confirmation = self._confirm(hunt, slot)
+        result = self._result(hunt, slot, confirmation)
+        self._lookups.settle(hunt.walk)
+        return self._raise_unless_good(locator, result)
+
+    async def get_all(self, topic: Topic, *, ignore_local: bool, timeout_s: float) -> list[GetResult]:
+        """Every owner's value under a topic, tombstones left out, by owner id."""
+        hunt = self._begin(topic, None, "all", ignore_local)
+        async with self._time_limit(hunt, timeout_s):
+            await self._search(hunt, thorough=True)
+            await self._turn_pages(hunt)
+        results: list[GetResult] = []
+        for slot in hunt.slots():
+            confirmation = self._confirm(hunt, slot)
+            if confirmation.repair:
+                async with self._time_limit(hunt, timeout_s):
+                    await self._repair(hunt, slot, confirmation)
+                confirmation = self._confirm(hunt, slot)
+            results.append(self._result(hunt, slot, confirmation))
+        if not results and hunt.walk is None and self._env.config.bootstrap:
+            raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")
+        return [r for r in results if r.record is not None and not r.record.is_tombstone]
+
+    # --- one GET, step by step -----------------------------------------------------------------
+
+    def _begin(
+        self, locator: Locator, owner: OwnerId | None, consistency: Consistency, ignore_local: bool
+    ) -> Hunt:
+        hunt = Hunt(locator, owner, consistency, asyncio.get_running_loop().time())
+        if not ignore_local:
+            for kept in self._keeper.find(locator.key(), owner):
+                self._take(hunt, self._env.identity.node_id, to_wire(kept))
+            hunt.own = bool(hunt.records)
+        try:
+            hunt.walk = self._lookups.begin(
+                locator.key(),
+                lambda: FindValue(locator.key(), owner, tuple(hunt.records)[:MAX_HAVE]),
+                lambda answer, path: self._on_answer(hunt, answer, path),
+                end=self._env.config.path_end,
+            )
+        except NotBootstrapped:
+            hunt.walk = None
+        return hunt
+
+    def _time_limit(self, hunt: Hunt, timeout_s: float) -> _TimeLimit:
+        return _TimeLimit(hunt, hunt.started + timeout_s)
+
+    async def _search(self, hunt: Hunt, thorough: bool) -> None:
+        """Walk until the rule holds or every path ended; in any doubt, once more with a higher k'."""
+        if hunt.walk is None:
+            return
+        if thorough:
+            hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
+        await self._lookups.drive(hunt.walk)
+        slot = hunt.slot_of(hunt.owner)
+        if not thorough and not self._is_final(hunt, self._confirm(hunt, slot)):
+            self._env.counters["lookups_in_doubt"] += 1
+            hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
+            await self._lookups.drive(hunt.walk)
+
+    def _on_answer(self, hunt: Hunt, answer: Answer, path: int) -> bool:
+        """Take in one signed answer; True once the GET may end early."""
+        body = answer.body
+        assert isinstance(body, Values)
+        hunt.groups[answer.node_id] = answer.group
+        hunt.paths[answer.node_id] = path
+        for wire in body.records:
+            self._take(hunt, answer.node_id, wire)
+        for record_id in body.same:
+            if (record := hunt.records.get(record_id)) is not None:
+                hunt.saw(answer.node_id, record)
+        if body.cursor is not None:
+            hunt.cursors.append((answer.node_id, body.cursor))
+        if hunt.consistency == "all" or hunt.is_topic_of_all:
+            return False
+        return self._is_final(hunt, self._confirm(hunt, hunt.slot_of(hunt.owner), early=True))
+
+    def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> None:
+        """Believe a record only after every check; anything else is counted, and never counts."""
+        records = self._env.records
+        try:
+            record = records.parse(wire)
+            records.check_time(record, self._env.clock())
+            if record.kind != hunt.locator.kind or record.key != hunt.locator.key():
+                raise RecordInvalid("a record of another key than was asked for")
+            if hunt.owner is not None and record.kind != Kind.CONTENT and record.owner_id != hunt.owner:
+                raise RecordInvalid("a record of another owner than was asked for")
+            records.verify(record)
+        except RecordInvalid as e:
+            hunt.invalid += e.code != WireCode.EXPIRED
+            self._env.counters[f"records_disbelieved.{e.code.name}"] += 1
+            return
+        if node != self._env.identity.node_id:
+            self._env.counters["records_fetched_from_others"] += 1
+        hunt.saw(node, record)
+
+    def _confirm(self, hunt: Hunt, slot: bytes, *, early: bool = False) -> Confirmation:
+        """The rule over S; for an early end over the closest live nodes, unanswered ones pending."""
+        own, k = self._env.identity.node_id, self._env.params.k
+        members = [Member(n, g) for n, g in hunt.groups.items()]
+        pending: list[Member] = []
+        if hunt.walk is not None and early:
+            pending = [
+                Member(c.node_id, c.group)
+                for c in hunt.walk.lookup.closest_known(k)
+                if c.node_id not in hunt.groups
+            ]
+        if hunt.own:
+            members.append(Member(own, self._env.own_group))
+        electorate = closest_members(hunt.locator.key(), [*members, *pending], k)
+        waiting = dict.fromkeys(m.node for m in pending)
+        others_known = hunt.walk is not None or bool(self._env.config.bootstrap)
+        return confirm(
+            [m for m in electorate if m.node not in waiting],
+            hunt.holdings(slot),
+            address_groups=self._env.params.address_groups,
+            pending=[m for m in electorate if m.node in waiting],
+            receipts=hunt.receipts.get(slot, ()),
+            own=own,
+            content=hunt.locator.kind == Kind.CONTENT,
+            first=hunt.consistency == "first",
+            others_known=others_known,
+            timed_out=hunt.timed_out,
+            saw_invalid=hunt.invalid > 0,
+        )
+
+    @staticmethod
+    def _is_final(hunt: Hunt, confirmation: Confirmation) -> bool:
+        return confirmation.verdict in (Verdict.CONFIRMED, Verdict.FIRST, Verdict.ALONE)
+
+    async def _turn_pages(self, hunt: Hunt) -> None:
+        """Fetch what did not fit into the first page of a crowded topic."""
+        assert hunt.walk is not None or not hunt.cursors
+        for node_id, cursor in list(hunt.cursors):
+            contact = self._contact(hunt, node_id)
+            at: bytes | None = cursor
+            for _ in range(PAGES_MOST):
+                if contact is None or at is None:
+                    break
+                question = FindValue(hunt.locator.key(), None, cursor=at)
+                try:
+                    answer = await self._peers.request(contact, question)
+                except RemoteError:
+                    break
+                body = answer.body
+                assert isinstance(body, Values)
+                for wire in body.records:
+                    self._take(hunt, node_id, wire)
+                at = body.cursor if body.cursor != at else None
+
+    async def _repair(self, hunt: Hunt, slot: bytes, confirmation: Confirmation) -> None:
+        """STORE the newest at the members lacking it; each receipt puts its unit into c and m."""
+        newest = confirmation.newest
+        assert newest is not None
+        wire = hunt.record(newest.record_id).wire
+        self._env.counters["repairs"] += 1
+        nodes = [NodeId(n) for n in confirmation.repair]
+        outcomes = await asyncio.gather(*(self._repair_at(hunt, n, wire, newest.record_id) for n in nodes))
+        receipts = hunt.receipts.setdefault(slot, {})
+        receipts.update((n, None) for n, ok in zip(nodes, outcomes, strict=True) if ok)
+
+    async def _repair_at(self, hunt: Hunt, node: NodeId, wire: WireRecord, record_id: bytes) -> bool:
+        if node == self._env.identity.node_id:
+            receipts = await self._keeper.keep([wire], "", replica=True)
+            return receipts[0].code == WireCode.OK
+        contact = self._contact(hunt, node)
+        if contact is None:
+            return False
+        try:
+            answer = await self._peers.request(contact, Store((wire,), True))
+        except RemoteError:
+            return False
+        body = answer.body
+        assert isinstance(body, Stored)
+        return any(r.record_id == record_id and r.code == WireCode.OK for r in body.receipts)
+
+    @staticmethod
+    def _contact(hunt: Hunt, node: NodeId) -> VerifiedContact | None:
+        if hunt.walk is None:
+            return None
+        return next((a.contact for a in hunt.walk.lookup.answered() if a.node_id == node), None)
+
+    # --- the outcome ---------------------------------------------------------------------------
+
+    def _result(self, hunt: Hunt, slot: bytes, confirmation: Confirmation) -> GetResult:
+        newest = confirmation.newest
+        record = hunt.record(newest.record_id) if newest is not None else None
+        verdict = confirmation.verdict
+        rollback = self._rollback(hunt, slot, newest.timestamp if newest is not None else 0)
+        if rollback and verdict in (Verdict.CONFIRMED, Verdict.FIRST):
+            verdict = Verdict.CONTESTED
+        walk = hunt.walk
+        now = asyncio.get_running_loop().time()
+        return GetResult(
+            value=None if record is None or record.is_tombstone else record.value,
+            owner=record.owner_id if record is not None else hunt.owner,
+            verdict=verdict,
+            record=record,
+            confirmations=confirmation.confirmations,
+            holders=confirmation.holding,
+            responders=len(hunt.groups),
+            dissent=tuple(map(NodeId, confirmation.dissent)),
+            groups=len(set(hunt.groups.values())),
+            paths=walk.lookup.paths_used if walk is not None else 0,
+            queries=walk.queries if walk is not None else 0,
+            repaired=len(hunt.receipts.get(slot, ())),
+            rollback_from=rollback,
+            time_s=now - hunt.started,
+            bytes=walk.bytes if walk is not None else 0,
+            evidence=self._evidence(hunt, slot),
+        )
+
+    def _evidence(self, hunt: Hunt, slot: bytes) -> tuple[Evidence, ...]:
+        if hunt.walk is None:
+            return ()
+        found: list[Evidence] = []
+        for answer in hunt.walk.answers.values():
+            held = hunt.newest_of(answer.node_id, slot)
+            path = hunt.paths.get(answer.node_id, 0)
+            holds = held.record_id if held is not None else None
+            found.append(Evidence(answer.node_id, answer.group, path, holds, answer.envelope, answer.request))
+        return tuple(found)
+
+    def _rollback(self, hunt: Hunt, slot: bytes, timestamp: int) -> int | None:
+        """The newer timestamp seen earlier, where there is one; remembers the one seen now.
+
+        A new version never expires before what it replaces, so an older one that comes back alone
+        was kept back by somebody.
+        """
+        if hunt.locator.kind == Kind.CONTENT or not timestamp:
+            return None
+        entry = (bytes(hunt.locator.key()), slot)
+        before = max(self._seen.get(entry, 0), self._env.store.floor(*entry))
+        self._seen[entry] = max(before, timestamp)
+        self._seen.move_to_end(entry)
+        if len(self._seen) > SEEN_KEPT:
+            self._seen.popitem(last=False)
+        if before <= timestamp:
+            return None
+        self._env.counters["rollbacks_seen"] += 1
+        return before
+
+    def _raise_unless_good(self, locator: Locator, result: GetResult) -> GetResult:
+        """The result, or the error whose text says what to do."""
+        self._env.counters[f"gets.{result.verdict.value}"] += 1
+        good = (Verdict.CONFIRMED, Verdict.FIRST, Verdict.ALONE)
+        error: LocalError | None = None
+        if result.verdict is Verdict.NOT_BOOTSTRAPPED:
+            error = NotBootstrapped("no peer answered; check `bootstrap` and the network", result=result)
+        elif result.record is None:
+            error = NotFound(
+                f"no valid record under {locator.key().hex()}: {result.responders} nodes in"
+                f" {result.groups} address groups answered over {result.paths} paths",
+                result=result,
+            )
+        elif result.verdict not in good:
+            error = NotConfirmed(
+                f"{result.confirmations} of {result.holders} holders confirm the newest version; the value"
+                " is in `result` of this error, or ask again with thorough=True",
+                result=result,
+            )
+        elif result.record.is_tombstone:
+            error = NotFound("its owner deleted it", result=result, deleted_at=result.record.timestamp)
+        if error is not None:
+            raise error
+        return result
+
+
+class _TimeLimit:
+    """Ends the block at `at` (loop seconds) and notes on the hunt that it ran out of time."""
+
+    def __init__(self, hunt: Hunt, at: float) -> None:
+        self._hunt = hunt
+        self._timeout = asyncio.timeout_at(at)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *exc: object) -> bool:
+        try:
+            await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]
+        except TimeoutError:
+            self._hunt.timed_out = True
+            return True
+        return False

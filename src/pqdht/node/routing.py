@@ -1,0 +1,138 @@
+"""The routing table of a running node: who may enter, who is passed on, who is remembered.
+
+`kad.Table` holds the structure; here it meets verified contacts, sessions and the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from ..errors import DecodeError, DialHeldBack, PeerError, RemoteError
+from ..identity.contact import VerifiedContact
+from ..ids import NodeId, distance
+from ..kad.lookup import Candidate
+from ..kad.size import SizeEstimator
+from ..kad.table import Entry, Refused, Table
+from ..wire.codec import Decoder, encode
+from ..wire.contact import Contact
+from .connection import Connection
+from .environment import Environment
+
+REMEMBERED = "contacts"
+REMEMBERED_MOST = 512
+_decode_remembered = Decoder(tuple[Contact, ...], "remembered contacts", 4 * 1024 * 1024)
+
+
+class Routing:
+    """The table, the size estimate, and the rules between contacts and both."""
+
+    def __init__(self, env: Environment) -> None:
+        limits, params = env.params.limits, env.params
+        self._env = env
+        self.table: Table[VerifiedContact] = Table(
+            env.identity.node_id,
+            params.k,
+            per_bucket=limits.bucket_per_group,
+            per_table=limits.table_per_group,
+            per_wide=limits.table_per_wide_group,
+            group_limits=params.address_groups,
+            dice=env.dice,
+        )
+        self.sizes = SizeEstimator(params.k)
+        self.on_added: Callable[[VerifiedContact], None] = lambda _: None
+
+    # --- what sessions tell --------------------------------------------------------------------
+
+    def contact_of(self, conn: Connection) -> VerifiedContact:
+        """The peer's contact as its Hello and address frame state it, checked. Raises BadPuzzle."""
+        assert conn.peer is not None
+        return self._env.contacts.verify(conn.peer.contact, self._env.clock())
+
+    def answered(self, conn: Connection, rtt_s: float | None = None) -> None:
+        """A peer completed a handshake and answered: it may enter the table."""
+        contact = self.contact_of(conn)
+        if not contact.addresses or contact.node_id == self._env.identity.node_id:
+            return
+        remote = conn.link.remote
+        now = asyncio.get_running_loop().time()
+        outcome = self.table.add(contact.node_id, contact, remote.group, remote.wide_group, now)
+        if isinstance(outcome, Refused):
+            self._env.counters[f"table_refused.{outcome.reason.value}"] += 1
+            return
+        outcome.entry.rtt = rtt_s if rtt_s is not None else outcome.entry.rtt
+        if outcome.is_new:
+            self._env.counters["table_entered"] += 1
+            self.on_added(contact)
+
+    def heard(self, node_id: NodeId) -> None:
+        """Any authenticated frame counts as a sign of life."""
+        self.table.heard(node_id, asyncio.get_running_loop().time())
+
+    def failed(self, node_id: NodeId, error: RemoteError) -> None:
+        """A question went unanswered, or the peer broke a rule."""
+        if isinstance(error, DialHeldBack | PeerError):
+            return  # we did not ask, or it did answer
+        if self.table.failed(node_id, asyncio.get_running_loop().time()):
+            self._env.counters["table_evicted"] += 1
+
+    # --- what answers and lookups need ---------------------------------------------------------
+
+    def to_pass_on(self, target: bytes, n: int, exclude: bytes) -> list[tuple[int, VerifiedContact]]:
+        """(distance, contact) of the closest that were heard lately, ascending."""
+        since = asyncio.get_running_loop().time() - self._env.config.max_table_idle_s
+        entries = self.table.closest(target, n + 1, heard_since=since)
+        return [(distance(e.node_id, target), e.contact) for e in entries if e.node_id != exclude][:n]
+
+    def closest(self, target: bytes, n: int) -> list[Entry[VerifiedContact]]:
+        """Table entries closest to a target, silent ones included."""
+        return self.table.closest(target, n)
+
+    def seeds(self, target: bytes, n: int) -> list[Candidate[VerifiedContact]]:
+        """Where a lookup begins."""
+        return [Candidate(e.node_id, e.contact, e.group) for e in self.table.closest(target, n)]
+
+    def candidates(self, contacts: Iterable[Contact]) -> list[Candidate[VerifiedContact]]:
+        """The believable part of an answer.
+
+        Each contact is verified (Argon2id, cached) before it can be dialled or end a path; at the
+        first false one the rest of that answer is dropped, which bounds what a liar can cost us.
+        """
+        now = self._env.clock()
+        found: list[Candidate[VerifiedContact]] = []
+        for contact in contacts:
+            try:
+                checked = self._env.contacts.verify(contact, now)
+            except (RemoteError, DecodeError) as e:
+                self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
+                break
+            if checked.addresses and checked.node_id != self._env.identity.node_id:
+                found.append(Candidate(checked.node_id, checked, checked.group))
+        return found
+
+    # --- memory --------------------------------------------------------------------------------
+
+    async def save(self) -> None:
+        """Remember the table's contacts across a restart, the longest known first."""
+        entries = sorted(self.table, key=lambda e: (e.first_seen, e.node_id))[:REMEMBERED_MOST]
+        if entries:
+            blob = encode(tuple(e.contact.to_wire(with_key=True) for e in entries))
+            await self._env.store.save_state(REMEMBERED, blob)
+
+    def load(self) -> list[VerifiedContact]:
+        """The contacts remembered from before; damaged or expired ones are left out."""
+        blob = self._env.store.load_state(REMEMBERED)
+        if not blob:
+            return []
+        try:
+            contacts = _decode_remembered(blob)
+        except DecodeError:
+            self._env.counters["remembered_contacts_damaged"] += 1
+            return []
+        found: list[VerifiedContact] = []
+        for contact in contacts:
+            try:
+                found.append(self._env.contacts.verify(contact, self._env.clock()))
+            except RemoteError:
+                continue
+        return found

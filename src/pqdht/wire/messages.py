@@ -1,0 +1,206 @@
+"""Every message: one frozen struct each, in the order of the table in section 4.
+
+A body travels as opaque bytes inside the `Envelope`, is hashed and passed on byte for byte as
+received, and is decoded by type only by who acts on it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from ..constants import MAX_CONTACTS, MAX_HAVE, MAX_MESSAGE, MAX_STORE_RECORDS
+from ..errors import DecodeError
+from .codec import U8, U16, U63, Bytes32, Decoder, Struct, encode
+from .contact import Contact
+
+U64Bytes = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+
+
+class MessageType(IntEnum):
+    """Numbers are frozen.  Those without a struct here are reserved: they answer UNSUPPORTED."""
+
+    PING = 1
+    PONG = 2
+    FIND_NODE = 3
+    NODES = 4
+    FIND_VALUE = 5
+    VALUES = 6
+    STORE = 7
+    STORED = 8
+    CERTIFICATE = 9
+    CERTIFICATES = 10
+    BOOTSTRAP_LIST = 11
+    BOOTSTRAP_NODES = 12
+    LOOKUP = 13
+    FORWARDED = 14
+    REPORT = 15
+    REPORTED = 16
+    RELAY = 17
+    CIRCUIT = 18
+    WATCH = 19
+    ERROR = 20
+
+
+class Envelope(Struct, frozen=True):
+    """What is signed and what identifies it. `signature` is a batch proof, or empty where unsigned."""
+
+    version: U8
+    type: U16
+    rpc_id: U64Bytes
+    sender: Bytes32
+    receiver: Bytes32
+    request: Bytes32
+    sent_at: U63
+    binding: Bytes32
+    body: Annotated[bytes, msgspec.Meta(max_length=MAX_MESSAGE)]
+    signature: Annotated[bytes, msgspec.Meta(max_length=8192)]
+
+
+class WireRecord(Struct, frozen=True):
+    """A record: the signed bytes and the signature over them."""
+
+    tbs: Annotated[bytes, msgspec.Meta(max_length=MAX_MESSAGE)]
+    signature: Annotated[bytes, msgspec.Meta(max_length=8192)]
+
+
+class Ping(Struct, frozen=True):
+    """Are you there?"""
+
+
+class Pong(Struct, frozen=True):
+    """Here I am; `time` is my clock in ms."""
+
+    time: U63
+
+
+class FindNode(Struct, frozen=True):
+    """Who is close to `target`?
+
+    `closer_than`: only contacts closer than this distance (32 B, big-endian), those farther the
+    asker has.  `keys_below`: KEM keys only for contacts closer than this distance.
+    """
+
+    target: Bytes32
+    closer_than: Bytes32 | None = None
+    keys_below: Bytes32 | None = None
+
+
+Contacts = Annotated[tuple[Contact, ...], msgspec.Meta(max_length=MAX_CONTACTS)]
+
+
+class Nodes(Struct, frozen=True):
+    """The closest live contacts; repeats the target, so that the asker sees its question was asked."""
+
+    target: Bytes32
+    contacts: Contacts
+
+
+class FindValue(Struct, frozen=True):
+    """Which records stand under `key` (of one `owner`, or of all)?
+
+    `have`: ids the asker holds already, answered as `same`.  `cursor`: continues a page.
+    """
+
+    key: Bytes32
+    owner: Bytes32 | None = None
+    have: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_HAVE)] = ()
+    cursor: Bytes32 | None = None
+    closer_than: Bytes32 | None = None
+
+
+class Values(Struct, frozen=True):
+    """Records, ids of records the asker has (`same`), closer contacts; `cursor` where more follow."""
+
+    key: Bytes32
+    records: Annotated[tuple[WireRecord, ...], msgspec.Meta(max_length=MAX_STORE_RECORDS)]
+    same: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_HAVE)]
+    contacts: Contacts
+    cursor: Bytes32 | None = None
+
+
+class Store(Struct, frozen=True):
+    """Keep these, please.
+
+    `replica`: handed on by a storer or a reader rather than written anew, so that compare-and-set
+    is not applied; the owner's signature is all the authority there is either way.
+    """
+
+    records: Annotated[tuple[WireRecord, ...], msgspec.Meta(min_length=1, max_length=MAX_STORE_RECORDS)]
+    replica: bool = False
+
+
+class Receipt(Struct, frozen=True):
+    """One record's fate: `code` is a WireCode; `expires` (ms) is when the storer will drop it."""
+
+    record_id: Bytes32
+    code: U16
+    expires: U63
+
+
+class Stored(Struct, frozen=True):
+    """A signed promise per record; `time` is the storer's clock in ms (for CLOCK_SKEW)."""
+
+    receipts: Annotated[tuple[Receipt, ...], msgspec.Meta(max_length=MAX_STORE_RECORDS)]
+    time: U63
+
+
+class Error(Struct, frozen=True):
+    """No: `code` is a WireCode, `retry_after` in ms, `time` the answerer's clock in ms."""
+
+    code: U16
+    retry_after: U63 = 0
+    time: U63 = 0
+
+
+Body = Ping | Pong | FindNode | Nodes | FindValue | Values | Store | Stored | Error
+
+_TYPES: dict[type[Struct], MessageType] = {
+    Ping: MessageType.PING,
+    Pong: MessageType.PONG,
+    FindNode: MessageType.FIND_NODE,
+    Nodes: MessageType.NODES,
+    FindValue: MessageType.FIND_VALUE,
+    Values: MessageType.VALUES,
+    Store: MessageType.STORE,
+    Stored: MessageType.STORED,
+    Error: MessageType.ERROR,
+}
+_DECODERS: dict[int, Decoder[Any]] = {int(t): Decoder(s, t.name) for s, t in _TYPES.items()}
+
+ANSWERS: dict[int, MessageType] = {
+    MessageType.PING: MessageType.PONG,
+    MessageType.FIND_NODE: MessageType.NODES,
+    MessageType.FIND_VALUE: MessageType.VALUES,
+    MessageType.STORE: MessageType.STORED,
+}
+"""Request type -> the type of its answer (ERROR may always stand in)."""
+
+EARLY_TYPES = frozenset({MessageType.PING, MessageType.FIND_NODE, MessageType.FIND_VALUE})
+"""Requests that may travel in a handshake message: none of them changes anything."""
+
+
+def message_type(body: Body) -> MessageType:
+    """The number of a body's type."""
+    return _TYPES[type(body)]
+
+
+def is_known(number: int) -> bool:
+    """Whether this version has a struct for the message number."""
+    return number in _DECODERS
+
+
+def decode_body(number: int, body: bytes) -> Body:
+    """A body by its type number. Raises DecodeError (unknown numbers too: ask `is_known` first)."""
+    try:
+        decode = _DECODERS[number]
+    except KeyError:
+        raise DecodeError(f"unknown message type {number}", type=number) from None
+    decoded: Body = decode(body)
+    return decoded
+
+
+decode_envelope = Decoder(Envelope, "envelope")
+encode_envelope = encode
