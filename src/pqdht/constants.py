@@ -80,12 +80,12 @@ class Limits:
     half_open_per_group: int = 8
     half_open_total: int = 1024
     handshake_timeout_s: float = 5.0
-    request_cost_per_s: float = 400.0
+    request_cost_per_s: float = 1000.0
     """CPU-cost units per second and node id (one unit is about one signature check)."""
-    request_cost_burst: float = 2000.0
-    group_cost_per_s: float = 1200.0
+    request_cost_burst: float = 4000.0
+    group_cost_per_s: float = 2000.0
     """The same per address group, before the sender is known."""
-    group_cost_burst: float = 6000.0
+    group_cost_burst: float = 8000.0
     requests_in_flight: int = 128
     """Unanswered requests of one session."""
 

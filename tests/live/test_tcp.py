@@ -288,6 +288,25 @@ def test_close_ends_a_pending_dial(run: Run) -> None:
     run(main())
 
 
+def test_closing_again_at_any_moment_is_harmless(run: Run) -> None:
+    async def main() -> None:
+        client = TcpTransport()
+
+        async def close_after(iterations: int) -> None:
+            for _ in range(iterations):
+                await asyncio.sleep(0)
+            await client.close()
+
+        with blackhole() as address:
+            dial = asyncio.ensure_future(client.dial(parse_address(address), Side(), 3600))
+            await asyncio.wait([dial], timeout=0)
+            await asyncio.gather(*map(close_after, range(8)))
+            with pytest.raises(Closed):
+                await dial
+
+    run(main())
+
+
 def test_half_close_gets_what_was_queued(run: Run) -> None:
     async def main() -> None:
         server = TcpTransport(write_limit=8 << 20)

@@ -53,6 +53,7 @@ _WITH_HELLO = (Kind.IK_1, Kind.IK_2, Kind.XX_2, Kind.XX_3)
 _WITH_ADDRESSES = (Kind.IK_2, Kind.XX_3, Kind.XX_4)
 _WITH_QUESTION = (Kind.IK_1, Kind.XX_3)
 _WITH_ANSWER = (Kind.IK_2, Kind.XX_4)
+_CODES = frozenset(WireCode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,6 +390,3 @@ class Handshake:
             key = FrameKey(self._params.identity.node_id if pattern is PQ_IK else self._params.network_tag)
         size = message_sizes(pattern, self._params.suite.kem)[index]
         return Expected(kind, key, size, size + (XX_1_PAYLOAD if kind == Kind.XX_1 else MAX_PAYLOAD))
-
-
-_CODES = frozenset(WireCode)

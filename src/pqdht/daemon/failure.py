@@ -33,8 +33,9 @@ def restore(described: dict[str, Any]) -> PqdhtError:
     if not (inspect.isclass(kind) and issubclass(kind, PqdhtError)):
         kind = PqdhtError
     extra: dict[str, Any] = {}
-    if described.get("code") in WireCode.__members__:
-        extra["code"] = WireCode[described["code"]]
+    code = str(described.get("code"))
+    if code in WireCode.__members__:
+        extra["code"] = WireCode[code]
     if "result" in described:
         extra["result"] = described["result"]
     fields = described.get("fields")

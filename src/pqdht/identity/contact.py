@@ -103,7 +103,9 @@ class _Rules:
         if address.scheme == "relay":
             return True
         ip = address.ip
-        if address.port == 0 or (ip is not None and (ip.is_unspecified or ip.is_multicast)):
+        # A host name would let its author make us resolve and dial whatever it likes, and choose its
+        # own address group; names belong in bootstrap entries.
+        if ip is None or address.port == 0 or ip.is_unspecified or ip.is_multicast:
             return False
         return self.private_addresses or address.is_public
 

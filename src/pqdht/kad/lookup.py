@@ -427,11 +427,11 @@ class Lookup(Generic[C]):
         for peer, candidate in sorted(fresh, key=lambda pair: pair[0].distance):
             home = homes.get(candidate.group) if self._group_limits else None
             if home is None:
-                home = min(paths, key=lambda p: (held[p] + len(hands[p]), p))
+                home = min(paths, key=lambda p: held[p] + len(hands[p]))  # the first of equals
                 homes[candidate.group] = home
             hands[home].append((peer, candidate))
         for path in paths:  # fewer groups than paths: better a path with a shared group than none
-            richest = max(paths, key=lambda p: (len(hands[p]), -p))
+            richest = max(paths, key=lambda p: len(hands[p]))
             can_spare = hands[richest] and held[richest] + len(hands[richest]) > 1
             if can_spare and held[path] + len(hands[path]) == 0:
                 hands[path].append(hands[richest].pop())

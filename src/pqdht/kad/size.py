@@ -6,8 +6,9 @@ spread, as in go-libp2p-kad-dht's `netsize`:
 
     slope = sum(std_i i d_i) / sum(std_i i^2),    N = 1 / slope - 1
 
-A lookup path that an adversary steers sees a denser network, so the fit is made for each path and the
-median taken.  Only targets that nobody chose (random walks, refreshes) may be observed.
+A path that an adversary steers sees a sparser network (honest nodes hidden) or a denser one (ids ground
+for the place), so the i-th distance of a lookup is the median over its paths, whichever of them lies.
+Only targets that nobody chose (random walks, refreshes) may be observed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
-from statistics import fmean, median, median_low, pstdev, stdev
+from statistics import fmean, median_low, pstdev, stdev
 
 from ..ids import ID_BITS, distance
 
@@ -39,43 +40,32 @@ class SizeEstimate:
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    at: float
-    paths: tuple[tuple[int, ...], ...]
-    """Per path: ascending distances."""
-
-
 class SizeEstimator:
     """Holds the samples of one node; `k` is how many closest nodes a full lookup returns."""
 
     def __init__(self, k: int) -> None:
         self._k = k
-        self._samples: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
+        self._samples: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=SAMPLES_MAX)
+        """(when, ascending distances)"""
 
     def observe(self, target: bytes, closest: Iterable[bytes], now: float) -> None:
         """The closest nodes found around a random key, all paths united."""
         self.observe_paths(target, [closest], now)
 
     def observe_paths(self, target: bytes, closest: Iterable[Iterable[bytes]], now: float) -> None:
-        """The closest nodes as each path saw them (`Lookup.closest_seen_by`).  Empty paths are left out."""
-        seen = (tuple(sorted(distance(n, target) for n in path))[: self._k] for path in closest)
-        paths = tuple(distances for distances in seen if distances)
-        if paths:
-            self._samples.append(_Sample(now, paths))
+        """The closest nodes as each path saw them (`Lookup.closest_seen_by`)."""
+        views = [sorted(distance(node, target) for node in path)[: self._k] for path in closest]
+        deepest = max(map(len, views), default=0)
+        medians = (median_low(v[i] for v in views if len(v) > i) for i in range(deepest))
+        if deepest:
+            self._samples.append((now, tuple(sorted(medians))))
 
     def estimate(self, now: float) -> SizeEstimate | None:
         """The size, None while there are fewer than 5 samples of the last two hours."""
         samples = self._recent(now)
         if len(samples) < SAMPLES_MIN:
             return None
-        fits = []
-        for path in range(max(len(s.paths) for s in samples)):
-            views = [s.paths[path] for s in samples if path < len(s.paths)]
-            if len(views) >= SAMPLES_MIN:
-                fits.append(_fit(views))
-        fits = fits or [_fit([s.paths[0] for s in samples])]
-        nodes, low, high = (median(fit[i] for fit in fits) for i in range(3))
+        nodes, low, high = _fit(samples)
         return SizeEstimate(nodes, low, high, len(samples))
 
     def region(self, now: float) -> int | None:
@@ -88,20 +78,17 @@ class SizeEstimator:
         if len(samples) < SAMPLES_MIN:
             return None
         everything = (1 << ID_BITS) - 1
-        kth = [
-            median_low(path[self._k - 1] if len(path) >= self._k else everything for path in s.paths)
-            for s in samples
-        ]
+        kth = [sample[-1] if len(sample) == self._k else everything for sample in samples]
         return sum(kth) // len(kth)
 
-    def _recent(self, now: float) -> list[_Sample]:
-        while self._samples and self._samples[0].at < now - WINDOW_S:
+    def _recent(self, now: float) -> list[tuple[int, ...]]:
+        while self._samples and self._samples[0][0] < now - WINDOW_S:
             self._samples.popleft()
-        return list(self._samples)
+        return [distances for _, distances in self._samples]
 
 
 def _fit(views: Sequence[tuple[int, ...]]) -> tuple[float, float, float]:
-    """(N, low, high) of one path's samples.  The slope is linear in the distances: its error is theirs."""
+    """(N, low, high) of the samples.  The slope is linear in the distances: its error is theirs."""
     scale = float(1 << ID_BITS)
     ranks = range(1, max(map(len, views)) + 1)
     columns = {i: [v[i - 1] / scale for v in views if len(v) >= i] for i in ranks}

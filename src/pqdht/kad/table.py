@@ -430,16 +430,19 @@ class Table(Generic[C]):
         return [e for e in self._candidates.values() if self._cpl(e) == cpl]
 
     def _fill(self, cpl: int, now: float) -> None:
-        """Give a free place in a bucket to one of its candidates."""
+        """A place in bucket `cpl` is free: give it to a candidate, and let in who is a neighbour now."""
         oldest = now - self._candidate_age_s
-        for entry in sorted(self._drawable(cpl), key=self._lot):
-            if entry.last_heard < oldest:
-                continue
-            self._unpool(entry.node_id)
+        ready = [
+            e
+            for e in self._candidates.values()
+            if e.last_heard >= oldest and (self._cpl(e) == cpl or self._is_near(e.number))
+        ]
+        for entry in sorted(ready, key=self._lot):
+            if self._unpool(entry.node_id) is None:
+                continue  # lost its cell meanwhile
             entry.first_seen = now
-            if self._admit(entry) is None:
-                return
-            self._pool(entry)
+            if self._admit(entry) is not None:
+                self._pool(entry)
 
 
 def _alive(entry: Entry[Any], now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from ..channel.handshake import Handshake, HandshakeMessage, PeerHello
+from ..channel.hello import MAX_EARLY
 from ..channel.session import Frame, FrameKind, Session
 from ..envelope import ZEROS, is_request
 from ..errors import HandshakeFailed, PeerTimeout, PeerUnreachable, RemoteError, WireCode
@@ -19,6 +20,10 @@ from .exchange import Exchange, Host, Question
 
 HELD_MOST = 65_536
 """Bytes taken while our own handshake message waits for its signature."""
+EARLY_ANSWER_MOST = MAX_EARLY - 6 * 1024
+"""Bytes of an answer's body that fit into a handshake message with their envelope and its proof."""
+RETIRE_AFTER_S = 1.0
+"""A replaced session stays so long, for the questions that crossed its replacement."""
 SILENT_DELAY_S = 0.5
 """A refused caller is dropped after a random delay of at most this, and told nothing."""
 
@@ -52,6 +57,7 @@ class Connection:
         self._is_signing = False
         self._held = bytearray()
         self._is_retiring = False
+        self._retiring: asyncio.TimerHandle | None = None
         self._has_peer_signed = False
         self._deadline = loop.call_later(
             self._env.params.limits.handshake_timeout_s, self._handshake_timed_out
@@ -68,6 +74,7 @@ class Connection:
         if self.is_closed:
             return
         self.bytes += len(data)
+        self._env.counters["bytes_received"] += len(data)
         try:
             if self._session is not None:
                 self._on_frames(self._session.receive(data))
@@ -111,7 +118,11 @@ class Connection:
         self._end(None)
 
     def retire(self) -> None:
-        """Another session with this peer took over: end when nothing is under way."""
+        """Another session with this peer took over: end when nothing is under way, in a moment."""
+        if self._retiring is None and not self.is_closed:
+            self._retiring = asyncio.get_running_loop().call_later(RETIRE_AFTER_S, self._retire)
+
+    def _retire(self) -> None:
         self._is_retiring = True
         self.close_if_idle()
 
@@ -125,6 +136,8 @@ class Connection:
             return
         self.is_closed = True
         self._deadline.cancel()
+        if self._retiring is not None:
+            self._retiring.cancel()
         reason = error or PeerUnreachable("the session was closed")
         if not self.opened.done():
             self.opened.set_exception(reason)
@@ -207,9 +220,11 @@ class Connection:
         peer = handshake.peer
         m = self.exchange.check(e, peer, message.binding)
         self.host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
-        self._has_peer_signed = True
         replies: list[Body] = []
         self.exchange.serve(e, replies.append)
+        if len(encode(replies[0])) > EARLY_ANSWER_MOST:
+            return None  # the caller asks again in the session
+        self._has_peer_signed = True
         self._env.counters["early_requests_served"] += 1
         return e, m, replies[0]
 
@@ -224,20 +239,20 @@ class Connection:
         early, self._early = self._early, None
         answer = last.early if last is not None else None
         is_early_done = answer is not None or self._is_answered_early
+        self.exchange.is_introduced = is_early_done
         self.exchange.out_binding = ZEROS if is_early_done else session.handshake_hash
         self.exchange.in_binding = ZEROS if self._has_peer_signed else session.handshake_hash
         self._env.counters["handshakes"] += 1
         if handshake.address_part_due:
             self._send_frame(FrameKind.ADDRESSES, handshake.address_part())
+        if early is not None:
+            self.exchange.expect(early)
         self.host.opened(self)
         if not self.opened.done():
             self.opened.set_result(None)
         if self.is_closed:
-            if early is not None:
-                early.fail(PeerUnreachable("the session was closed"))
             return
         if early is not None and answer is not None and last is not None:
-            self.exchange.expect(early)
             self.exchange.in_binding = last.binding
             self.exchange.on_envelope(answer)
         elif early is not None:

@@ -38,6 +38,7 @@ from ..transport.tcp import TcpTransport
 from ..wire.address import Address, parse_address
 from ..wire.messages import Body, Ping, WireRecord
 from .connection import Connection
+from .entrance import Entrance
 from .environment import Environment, Parts, choose_suite, split_bootstrap, tag_of
 from .exchange import Reply
 from .handlers import Handlers
@@ -69,7 +70,6 @@ class SecureDHT:
         self.config = config if config is not None else Config()
         self._parts = parts if parts is not None else Parts()
         self._env: Environment | None = None
-        self._bootstrapped = asyncio.Event()
         self._joining: asyncio.Task[None] | None = None
         self._pings: dict[asyncio.Task[None], None] = {}
 
@@ -100,6 +100,7 @@ class SecureDHT:
             self._maintenance = Maintenance(
                 env, self._peers, self._routing, self._keeper, self._lookups, self._publisher
             )
+            self._entrance = Entrance(env, self._peers, self._routing, self._lookups)
             self._routing.on_added = self._maintenance.hand_over_to
             await self._listen(env)
             self._publisher.load()
@@ -109,7 +110,7 @@ class SecureDHT:
             raise
         self._peers.start()
         self._maintenance.start()
-        self._joining = asyncio.get_running_loop().create_task(self._join())
+        self._joining = asyncio.get_running_loop().create_task(self._entrance.join())
 
     async def _compose(self) -> Environment:
         config, parts = self.config, self._parts
@@ -171,7 +172,8 @@ class SecureDHT:
             str(a) for a in bound if a.ip is not None and not a.ip.is_unspecified
         )
         for text in advertise:
-            self._parse(text)
+            if self._parse(text).ip is None:
+                raise ConfigError(f"advertise {text!r}: others are told IP addresses only", name="advertise")
         env.addresses = advertise
         self._peers.set_addresses(advertise)
 
@@ -216,57 +218,13 @@ class SecureDHT:
         _ = self.env
         try:
             async with asyncio.timeout(timeout_s):
-                await self._bootstrapped.wait()
+                await self._entrance.is_open.wait()
         except TimeoutError:
             raise NotBootstrapped(
                 f"no peer answered within {timeout_s} s; check the bootstrap entries, the network name"
                 " and the firewall",
                 bootstrap=list(self.config.bootstrap),
             ) from None
-
-    async def _join(self) -> None:
-        """Remembered peers first, then the bootstrap entries, until somebody answers."""
-        delay = 0.5
-        while True:
-            await self._join_once()
-            if len(self._routing.table) or not self.config.bootstrap:
-                break
-            await asyncio.sleep(delay * self.env.dice.uniform(0.8, 1.2))
-            delay = min(60.0, 2 * delay)
-        self._bootstrapped.set()
-        if len(self._routing.table):
-            await self._explore()
-        # A lone first node waits for others; a lonely one with entries tries them again.
-        while self.config.bootstrap:
-            await asyncio.sleep(60.0)
-            if not len(self._routing.table):
-                await self._join_once()
-
-    async def _join_once(self) -> None:
-        known = self._routing.load()
-        self.env.dice.shuffle(known)
-        tries: list[Any] = [self._peers.request(c, Ping()) for c in known[: self.env.params.k]]
-        tries += [self._greet(*split_bootstrap(entry)) for entry in self.config.bootstrap]
-        for outcome in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(outcome, PqdhtError):
-                self.env.counters["join_attempts_failed"] += 1
-            elif isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _greet(self, node_id: bytes, address: Address) -> None:
-        if node_id == self.env.identity.node_id:
-            return
-        conn = await self._peers.connect_address(NodeId(node_id), address)
-        await self._peers.request(self._routing.contact_of(conn).with_addresses([str(address)]), Ping())
-
-    async def _explore(self) -> None:
-        """Our own neighbourhood, then a walk or two: fills the table broadly."""
-        try:
-            await self._lookups.find(self.env.identity.node_id, end=self.config.path_end)
-            for _ in range(2):
-                await self._maintenance.walk()
-        except PqdhtError:
-            self.env.counters["explorations_failed"] += 1
 
     # --- Listener: what Peers tells us -----------------------------------------------------------
 
@@ -472,9 +430,7 @@ class SecureDHT:
     async def ping(self, node: NodeId | str) -> float:
         """Round trip in seconds to a node id, or to `<node id>@tcp/host:port`."""
         if isinstance(node, str):
-            node_id, address = split_bootstrap(node)
-            conn = await self._peers.connect_address(NodeId(node_id), address)
-            contact = self._routing.contact_of(conn).with_addresses([str(address)])
+            contact = await self._entrance.reach(*split_bootstrap(node))
         else:
             contact = await self._find_contact(node)
         return (await self._peers.request(contact, Ping())).rtt_s
@@ -511,7 +467,7 @@ class SecureDHT:
             "suite": env.suite.number,
             "provider": env.suite.provider.name,
             "addresses": list(env.addresses),
-            "bootstrapped": self._bootstrapped.is_set(),
+            "bootstrapped": self._entrance.is_open.is_set(),
             "table": len(self._routing.table),
             "table_groups": len({e.group for e in self._routing.table}),
             "sessions": len(self._peers.sessions),

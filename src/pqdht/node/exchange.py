@@ -90,6 +90,7 @@ class Question:
             self.timer.cancel()
         if not self.future.done():
             self.future.set_exception(error)
+            self.future.exception()  # an asker who gave up before is no fault
 
 
 class Exchange:
@@ -98,6 +99,8 @@ class Exchange:
     def __init__(self, host: Host, conn: Connection) -> None:
         self.out_binding = ZEROS
         self.in_binding = ZEROS
+        self.is_introduced = False
+        """Whether our first signed message of the session left: no unsigned one may overtake it."""
         self.early: Question | None = None
         self._host = host
         self._env = host.env
@@ -124,7 +127,7 @@ class Exchange:
         binding, self.out_binding = self.out_binding, ZEROS
         e = self.question_envelope(question, peer.node_id, binding)
         self._questions[question.rpc_id] = question
-        if self._env.config.signing == "claims" and binding == ZEROS:
+        if self._env.config.signing == "claims" and self.is_introduced:
             self._send_asked(e)
         else:
             self.sign(e, self._send_asked)
@@ -155,7 +158,7 @@ class Exchange:
         question = self._questions.get(e.rpc_id)
         if question is not None:
             question.raw = raw
-        self._conn.send_envelope(raw)
+        self._send(raw)
 
     def _timed_out(self, question: Question) -> None:
         if self._questions.pop(question.rpc_id, None) is not None:
@@ -264,8 +267,12 @@ class Exchange:
         self.serve(e, reply)
 
     def _send_answer(self, e: Envelope) -> None:
-        self._conn.send_envelope(encode(e))
+        self._send(encode(e))
         self._conn.close_if_idle()
+
+    def _send(self, raw: bytes) -> None:
+        self.is_introduced = True
+        self._conn.send_envelope(raw)
 
     def _on_answer(self, e: Envelope, raw: bytes) -> None:
         question = self._questions.pop(e.rpc_id, None)

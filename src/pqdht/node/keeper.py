@@ -132,17 +132,17 @@ class Keeper:
 
     def _decide(self, record: Record, group: str, replica: bool, now: int) -> Decision:
         owner = NO_OWNER if record.kind == Kind.CONTENT else bytes(record.owner_id)
-        held = self._pending.get((record.key, owner)) or next(
-            iter(self._env.store.get(record.key, owner)), None
-        )
+        pending = self._pending.get((record.key, owner))
+        held = pending or next(iter(self._env.store.get(record.key, owner)), None)
         if held is not None and held.expires <= now:
             held = None
-        if held is not None and held.record_id == record.record_id:
-            return Decision(WireCode.OK, held.expires)
-        if record.kind == Kind.CONTENT:
-            if held is not None and held.expires >= record.expires:
-                return Decision(WireCode.OK, held.expires)
-        elif refusal := self._order(record, owner, held, replica):
+        if held is not None and (
+            held.record_id == record.record_id
+            or (record.kind == Kind.CONTENT and held.expires >= record.expires)
+        ):
+            # What is still on its way to the disk is written once more: this receipt promises it too.
+            return Decision(WireCode.OK, held.expires, pending)
+        if record.kind != Kind.CONTENT and (refusal := self._order(record, owner, held, replica)):
             return Decision(refusal, held.expires if held is not None else 0)
         return self._room(record, owner, group, held, now)
 

@@ -48,7 +48,8 @@ class Lookups:
     ) -> Walk:
         """A walk towards `target` that asks `make()` of each node. Raises NotBootstrapped."""
         config, params = self._env.config, self._env.params
-        seeds = self._routing.seeds(target, params.k)
+        # Where k is small, k seeds would found paths too short to end by their own k' closest.
+        seeds = self._routing.seeds(target, max(params.k, config.paths * config.path_end))
         if not seeds:
             raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")
         lookup: Lookup[VerifiedContact] = Lookup(
@@ -65,8 +66,11 @@ class Lookups:
         self._env.counters["lookups"] += 1
         return Walk(lookup, make, on_answer)
 
-    async def find(self, target: bytes, *, end: int) -> Walk:
-        """FIND_NODE towards a target until every path ended; feeds table and size estimate."""
+    async def find(self, target: bytes, *, end: int, is_sample: bool = True) -> Walk:
+        """FIND_NODE towards a target until every path ended.
+
+        A random target (`is_sample`) feeds the size estimate; our own id would bias it.
+        """
         walk = self.begin(target, lambda: FindNode(target), lambda _answer, _path: False, end=end)
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
@@ -74,7 +78,8 @@ class Lookups:
         except TimeoutError:
             self._env.counters["lookups_timed_out"] += 1
         else:
-            self._observe(walk)
+            if is_sample:
+                self._observe(walk)
         self.settle(walk)
         return walk
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from ..constants import MAX_PAGE, MAX_STORE_RECORDS, MS
 from ..errors import PqdhtError, RemoteError
 from ..identity.contact import VerifiedContact
-from ..ids import NodeId, distance, id_in_bucket
+from ..ids import Key, NodeId, distance, id_in_bucket
 from ..storage.base import StoredRecord
 from ..wire.messages import Ping, Store
 from .environment import Environment
@@ -31,6 +31,8 @@ EXPIRE_S = 60.0
 REMEMBER_S = 60.0
 RETRY_S = 15.0
 REDRAW_S = 3600.0
+KEYS_AT_ONCE = 64
+"""Keys looked at in one turn of the event loop, about 2 ms."""
 
 Chore = Callable[[], Awaitable[None]]
 
@@ -147,7 +149,7 @@ class Maintenance:
         """Give each record to those of the k closest who may lack it, unless somebody just did."""
         since = self._env.clock() - int(self._env.config.replicate_interval_s * MS * 0.9)
         batches: dict[NodeId, tuple[VerifiedContact, list[StoredRecord]]] = {}
-        for key in self._keeper.keys():
+        async for key in self._each_key():
             closest = self._closest(key)
             if closest is None:
                 continue
@@ -159,6 +161,13 @@ class Maintenance:
                     batches.setdefault(contact.node_id, (contact, []))[1].append(record)
         for contact, records in batches.values():
             await self._give(contact, records)
+
+    async def _each_key(self) -> AsyncIterator[Key]:
+        """Every key held; others get their turn on the event loop in between."""
+        for i, key in enumerate(self._keeper.keys()):
+            if i % KEYS_AT_ONCE == KEYS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            yield key
 
     def _closest(self, key: bytes) -> list[VerifiedContact] | None:
         """The others among the k closest to a key, None if we are not one of them ourselves."""
@@ -182,7 +191,7 @@ class Maintenance:
     async def _hand_over(self, newcomer: VerifiedContact) -> None:
         """Only the closest other holder hands over, so that a newcomer is not sent k copies."""
         mine: list[StoredRecord] = []
-        for key in self._keeper.keys():
+        async for key in self._each_key():
             closest = self._routing.table.closest(key, self._env.params.k + 1)
             ids = [e.node_id for e in closest]
             if newcomer.node_id not in ids[: self._env.params.k]:

@@ -342,16 +342,18 @@ class Peers:
         loop = asyncio.get_running_loop()
         now = loop.time()
         config = self.env.config
-        for node_id, conn in list(self.sessions.items()):
-            if self._listener.is_wanted(node_id):
+        for conn in list(self._all):
+            peer = conn.peer
+            current = peer is not None and self.sessions.get(peer.node_id) is conn
+            if peer is not None and current and self._listener.is_wanted(peer.node_id):
                 if now - conn.last_sent >= config.keepalive_s:
                     conn.keepalive()
                 if now - conn.last_heard >= 2.5 * config.keepalive_s:
                     conn.close()
                 continue
             idle_s = now - max(conn.last_heard, conn.last_sent)
-            if not conn.exchange.in_use and idle_s >= config.session_idle_s:
-                conn.close()
+            if peer is not None and not conn.exchange.in_use and idle_s >= config.session_idle_s:
+                conn.close()  # a replaced, never proven or no longer wanted session
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
     async def close(self) -> None:

@@ -128,7 +128,7 @@ class Publisher:
     ) -> Publication:
         self._owners[owner.owner_id] = owner
         slot = (bytes(locator.key()), bytes(owner.owner_id))
-        last = self._own.get(slot)
+        last = self._own.get(slot) or self._journalled(self._name(*slot))
         now = self._env.clock()
         timestamp = now if last is None else max(now, last.record.timestamp + 1)
         lasting = ttl_s
@@ -151,7 +151,14 @@ class Publisher:
         )
         publication = Publication(record, owner, ttl_s, renew)
         self._own[slot] = publication
-        await self._save(publication)
+        try:
+            await self._save(publication)
+        except BaseException:
+            if self._own[slot] is publication:  # never sent, so its timestamp is free
+                del self._own[slot]
+                if last is not None:
+                    self._own[slot] = last
+            raise
         return publication
 
     # --- placing -------------------------------------------------------------------------------
@@ -180,9 +187,11 @@ class Publisher:
         result = self._result(publication, placement, walk, started)
         if not placement.tally.reached:
             publication.confirmed = False
+            skewed = sum(r.code == WireCode.CLOCK_SKEW.name for r in result.receipts)
+            hint = "; storers say this clock is ahead: set it right" if skewed >= result.need else ""
             raise QuorumNotReached(
                 f"{result.confirmed} of {result.need} needed receipts; the record is queued and is"
-                " retried by itself while this node runs",
+                f" retried by itself while this node runs{hint}",
                 result=result,
                 need=result.need,
                 confirmed=result.confirmed,
@@ -297,7 +306,10 @@ class Publisher:
     # --- the journal ---------------------------------------------------------------------------
 
     async def _save(self, publication: Publication) -> None:
+        """Write it to the journal, unless a newer version is there."""
         record = publication.record
+        if self._own.get((bytes(record.key), bytes(record.owner_id))) is not publication:
+            return
         journal = Journal(
             record.wire,
             publication.ttl_s,
@@ -319,20 +331,26 @@ class Publisher:
     def load(self) -> None:
         """Take up the own records of an earlier run; those of owners not held now stay on disk."""
         for name in self._env.store.list_states(STATE):
-            blob = self._env.store.load_state(name)
-            if not blob:
-                continue
-            try:
-                journal = _decode_journal(blob)
-                record = self._env.records.parse(journal.record)
-            except (DecodeError, RecordInvalid):
-                self._env.counters["publications_damaged"] += 1
-                continue
-            owner = self._owners.get(record.owner_id)
-            if owner is not None:
-                self._own[bytes(record.key), bytes(record.owner_id)] = Publication(
-                    record, owner, journal.ttl_s, journal.renew, journal.confirmed
-                )
+            publication = self._journalled(name)
+            if publication is not None:
+                record = publication.record
+                self._own[bytes(record.key), bytes(record.owner_id)] = publication
+
+    def _journalled(self, name: str) -> Publication | None:
+        """What the journal says of one slot, None where it says nothing or its owner is not held."""
+        blob = self._env.store.load_state(name)
+        if not blob:
+            return None
+        try:
+            journal = _decode_journal(blob)
+            record = self._env.records.parse(journal.record)
+        except (DecodeError, RecordInvalid):
+            self._env.counters["publications_damaged"] += 1
+            return None
+        owner = self._owners.get(record.owner_id)
+        if owner is None:
+            return None
+        return Publication(record, owner, journal.ttl_s, journal.renew, journal.confirmed)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

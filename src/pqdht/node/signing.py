@@ -58,7 +58,13 @@ class MessageSigner:
 
     def _deliver(self, job: Job, proofs: list[tuple[int, bytes]]) -> None:
         for ticket, proof in proofs:
-            self._waiting.pop(ticket)(proof)
+            done = self._waiting.pop(ticket)
+            try:
+                done(proof)
+            except Exception as e:  # one caller's fault must not keep the others from being signed
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a signed message could not be sent", "exception": e}
+                )
         self._flush()
 
 

@@ -32,6 +32,7 @@ from .simnet import SimNetwork
 N = TypeVar("N")
 
 JOIN_TIMEOUT_S = 60.0
+POLL_S = 0.01
 SIM_PORT = 4733
 
 
@@ -121,10 +122,17 @@ class Testnet(Generic[N]):
 
 
 async def join_all(nodes: list[SecureDHT]) -> None:
-    """Wait until each has joined, then let each look itself up once more: now all are there to be met."""
+    """Wait until each knows somebody, then let each look itself up: now all are there to be met.
+
+    Raises NotBootstrapped.
+    """
     await asyncio.gather(*(node.bootstrapped(JOIN_TIMEOUT_S) for node in nodes))
-    if len(nodes) > 1:
-        await asyncio.gather(*(node.find_node(node.node_id) for node in nodes))
+    if len(nodes) < 2:
+        return
+    async with asyncio.timeout(JOIN_TIMEOUT_S):
+        while not all(node.peers() for node in nodes):  # the first is met by the others
+            await asyncio.sleep(POLL_S)
+    await asyncio.gather(*(node.find_node(node.node_id) for node in nodes))
 
 
 class Loopback(Testnet[SecureDHT]):

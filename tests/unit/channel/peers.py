@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
+from pqdht.channel.framing import Kind
 from pqdht.channel.handshake import Handshake, HandshakeMessage, HandshakeParams
+from pqdht.channel.hello import Payload
 from pqdht.channel.session import Padding, Session
 from pqdht.constants import DAY_MS, DEMO, ParameterSet
 from pqdht.crypto.api import Kem, KemPrivateKey, KemPublicKey, Suite
 from pqdht.crypto.labels import network_tag
-from pqdht.errors import WireCode
+from pqdht.errors import HandshakeFailed, WireCode
 from pqdht.identity.contact import ContactVerifier
 from pqdht.identity.keys import NodeIdentity, born_day, new_commit
 from pqdht.testing.fake import fake_suite
+from pqdht.wire.codec import encode
 
 NOW = 20_000 * DAY_MS + 12_345
 EASY = replace(DEMO, puzzle_schedule=((0, 0),))
@@ -132,3 +138,33 @@ def sessions(padding: Padding = "off", xx: bool = False) -> tuple[Session, Sessi
     initiator, responder = pair_of(params_of(seed=1), params_of(seed=2), xx=xx)
     shake(initiator, responder)
     return initiator.session(padding), responder.session(padding)
+
+
+def forge(side: Handshake, payload: Payload | bytes) -> bytes:
+    """A message whose tokens are right and whose payload is anything."""
+    assert side._noise is not None
+    assert side._key is not None
+    kind = side._next_kind()
+    assert kind is not None
+    side._noise.begin_write()
+    raw = payload if isinstance(payload, bytes) else encode(payload)
+    message = side._noise.finish_write(raw)
+    if not side._noise.is_done:
+        side._reader.expect(side._frame(side._noise.pattern, side._noise.index))
+    return side._key.seal(kind, message, 0, bytes(16))
+
+
+def upto(kind: Kind, a: HandshakeParams, b: HandshakeParams) -> tuple[Handshake, Handshake]:
+    """(writer, reader) where the next message is of this kind."""
+    writer, reader = pair_of(a, b, xx=kind.name.startswith("XX"))
+    while writer._next_kind() != kind:
+        reader.receive(write(writer), NOW)
+        writer, reader = reader, writer
+    return writer, reader
+
+
+def reason(action: Callable[[], Any]) -> str:
+    """Why a call raises HandshakeFailed."""
+    with pytest.raises(HandshakeFailed) as failure:
+        action()
+    return str(failure.value.fields["reason"])

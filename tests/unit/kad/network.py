@@ -40,7 +40,9 @@ def true_closest(nodes: Sequence[bytes], target: bytes, n: int) -> list[bytes]:
 class StaticNetwork:
     """`nodes` who know each other as well as k-buckets allow, and answer from their tables."""
 
-    def __init__(self, nodes: Sequence[bytes], k: int, seed: int, per_bucket_known: int | None = None) -> None:
+    def __init__(
+        self, nodes: Sequence[bytes], k: int, seed: int, per_bucket_known: int | None = None
+    ) -> None:
         self.nodes = sorted(nodes)
         self.k = k
         self._seed = seed
@@ -72,12 +74,9 @@ class StaticNetwork:
             sibling = number >> (ID_BITS - 1 - cpl) ^ 1
             first, end = self._range(sibling, cpl + 1)
             low, high = self._range(sibling ^ 1, cpl + 1)
-            if high - low <= 1:
-                deeper = 0
-            else:
-                deeper = high - low - 1
-            whole = end - first + deeper < 2 * self.k  # nearer than this all nodes are neighbours
-            known = end - first if whole else min(self._known, end - first)
+            deeper = max(0, high - low - 1)
+            # the buckets that own neighbours lie in are met whole, by looking up oneself
+            known = end - first if deeper < 2 * self.k else min(self._known, end - first)
             for i in dice.sample(range(first, end), known):
                 table.add(self.nodes[i], 0, "", "", 0.0)
             if deeper == 0:

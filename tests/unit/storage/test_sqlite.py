@@ -54,7 +54,9 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 def test_everything_is_there_after_reopening(path: Path) -> None:
     async def main() -> None:
         store = SqliteStore(path, MAX_BYTES, 0)
-        await store.commit([record(1), record(2)], floors=[Floor(bytes(32), bytes(32), 7, 70)])
+        await store.commit([record(1), record(2)], floors=[Floor(bytes(32), bytes(32), 7, 60)])
+        await store.commit([], floors=[Floor(bytes(32), bytes(32), 6, 90)])  # lower: changes nothing
+        await store.commit([], floors=[Floor(bytes(32), bytes(32), 7, 70)])
         await store.commit([record(2, size=500)], [(record(1).key, record(1).owner)])
         await store.save_state("peers", b"blob")
         await store.close()

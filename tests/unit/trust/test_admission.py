@@ -83,6 +83,16 @@ def test_full_buckets_make_room() -> None:
     assert limiter.spend("c", 50, 1.0) == pytest.approx(5.0)
 
 
+def test_busy_entries_in_front_do_not_hide_full_ones() -> None:
+    limiter = CostLimiter(RATE, BURST, capacity=8)
+    for i in range(8):
+        limiter.spend(str(i), 50 if i < 6 else 1, 0.0)
+    assert limiter.spend("one", 50, 1.0) == 0.0  # looked at busy ones only: shares
+    assert limiter.spend("two", 50, 1.0) == 0.0  # found a full one: has its own
+    assert limiter.spend("two", 50, 1.0) == pytest.approx(5.0)
+    assert len(limiter) <= 8
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0.1, 60), st.floats(0, 2)), min_size=1, max_size=60))
 def test_nobody_ever_gets_more_than_burst_and_rate(calls: list[tuple[int, float, float]]) -> None:

@@ -1,0 +1,179 @@
+"""Real nodes on a simulated network: made, killed and brought back one by one.
+
+    async def main():
+        net = Net(seed=1, params=replace(TESTNET, k=8))
+        await net.grow(50)
+        await net.nodes[3].put("x", b"hello")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pqdht.config import Config
+from pqdht.constants import TESTNET, ParameterSet
+from pqdht.crypto.api import Suite, make_suite
+from pqdht.crypto.labels import network_tag
+from pqdht.errors import PqdhtError
+from pqdht.identity.keys import NodeIdentity, OwnerIdentity
+from pqdht.node.dht import SecureDHT
+from pqdht.node.environment import Parts
+from pqdht.node.identities import load_or_make_node
+from pqdht.records import Record, make_record
+from pqdht.storage.memory import MemoryStore
+from pqdht.testing.fake import FakeProvider
+from pqdht.testing.latency import Constant
+from pqdht.testing.simnet import SimNetwork
+
+PORT = 4733
+Listens = Callable[[int], str]
+
+
+def own_group(i: int) -> str:
+    """Every node in a /24 of its own."""
+    return f"10.{i // 200}.{i % 200}.1"
+
+
+def one_group(i: int) -> str:
+    """Up to 200 nodes in one /24."""
+    return f"10.0.0.{i + 1}"
+
+
+class Disk(MemoryStore):
+    """What survives a crash of the process that wrote it."""
+
+    def reopen(self) -> Disk:
+        self._closed = False
+        return self
+
+
+@dataclass
+class Seat:
+    """What a node keeps across its lives."""
+
+    ip: str
+    provider: FakeProvider
+    suite: Suite
+    dice: random.Random
+    disk: Disk
+    identity: NodeIdentity
+    owner: OwnerIdentity
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Net:
+    """`params` of the network, `settings` of every node's `Config`, `simulator` options of `SimNetwork`."""
+
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        params: ParameterSet = TESTNET,
+        ips: Listens = own_group,
+        simulator: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        options = {"latency": Constant(0.05, 0.01)} | (simulator or {})
+        self.sim = SimNetwork(seed=seed, **options)
+        self.seed = seed
+        self.params = params
+        self.tag = network_tag(params.name, params.genesis_salt, 1)
+        self.seats: list[Seat] = []
+        self.nodes: list[SecureDHT] = []
+        self.up: list[bool] = []
+        self.bootstrap: tuple[str, ...] = ()
+        self._ips = ips
+        self._settings = settings
+
+    async def grow(self, n: int, *, pause_s: float = 0.5) -> None:
+        """Add `n` nodes, each joined before the next comes; then let each look itself up once."""
+        for _ in range(n):
+            await (await self.add()).bootstrapped(60.0)
+            await asyncio.sleep(pause_s)
+        if len(self.nodes) > 1:
+            await asyncio.gather(*(node.find_node(node.node_id) for node in self.nodes))
+
+    async def add(self, **settings: Any) -> SecureDHT:
+        """One more node, on its way in through the first."""
+        index = len(self.seats)
+        ip = self._ips(index)
+        provider = FakeProvider(self.seed * 1_000_003 + index)
+        suite = make_suite(1, provider)
+        config = Config(network=self.params)
+        identity = await load_or_make_node(config, suite, self.tag, self.sim.clock(ip)())
+        disk = Disk(self.params.limits.bytes_total)
+        dice = random.Random(f"{self.seed} {index}")
+        owner = OwnerIdentity.generate(suite)
+        self.seats.append(Seat(ip, provider, suite, dice, disk, identity, owner, settings))
+        self.nodes.append(await self._boot(index))
+        self.up.append(True)
+        if not self.bootstrap:
+            self.bootstrap = (self.entry(0),)
+        return self.nodes[index]
+
+    def entry(self, i: int) -> str:
+        """`<node id>@address` of a node."""
+        return f"{self.seats[i].identity.node_id.hex()}@tcp/{self.seats[i].ip}:{PORT}"
+
+    async def _boot(self, index: int) -> SecureDHT:
+        seat = self.seats[index]
+        settings = {
+            "network": self.params,
+            "listen": (f"tcp/{seat.ip}:{PORT}",),
+            "bootstrap": self.bootstrap,
+        }
+        parts = Parts(
+            provider=seat.provider,
+            transports=(self.sim.transport(seat.ip),),
+            clock=self.sim.clock(seat.ip),
+            dice=seat.dice,
+            store=seat.disk.reopen(),
+            node=seat.identity,
+            owner=seat.owner,
+        )
+        node = SecureDHT(Config(**(settings | self._settings | seat.settings)), parts)
+        await node.start()
+        return node
+
+    async def crash(self, index: int, *, silent: bool = False) -> None:
+        """As `kill -9` (`silent`: a power cut): nothing more is sent, nothing more is written."""
+        self.up[index] = False
+        self.sim.crash(self.seats[index].ip, silent=silent)
+        await self.seats[index].disk.close()
+        with contextlib.suppress(PqdhtError):
+            await self.nodes[index].close()
+
+    async def restart(self, index: int) -> SecureDHT:
+        """A new process on the same disk, under the same identity."""
+        self.sim.restart(self.seats[index].ip)
+        self.nodes[index] = await self._boot(index)
+        self.up[index] = True
+        return self.nodes[index]
+
+    async def close(self) -> None:
+        """Close every node that is up."""
+        await asyncio.gather(*(n.close() for n, up in zip(self.nodes, self.up, strict=True) if up))
+
+    # --- what a test makes by itself -------------------------------------------------------------
+
+    def clock(self, i: int = 0) -> int:
+        """Wall clock of a node's host, ms."""
+        return self.sim.clock(self.seats[i].ip)()
+
+    def sign(
+        self, owner: OwnerIdentity, locator: Any, value: bytes, *, timestamp: int, ttl: int = 86_400, **more: Any
+    ) -> Record:
+        """A record of any owner, made outside of any node."""
+        return make_record(
+            owner.suite, self.tag, owner, locator, value, ttl=ttl, timestamp=timestamp, params=self.params, **more
+        )
+
+
+def with_limits(params: ParameterSet, **limits: Any) -> ParameterSet:
+    """The same network with some limits changed."""
+    return replace(params, limits=replace(params.limits, **limits))
