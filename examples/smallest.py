@@ -7,7 +7,11 @@ from pqdht import Config, SecureDHT
 
 async def main() -> None:
     async with SecureDHT(Config(network="testnet", listen=("tcp/127.0.0.1:0",))) as first:
-        config = Config(network="testnet", listen=("tcp/127.0.0.1:0",), bootstrap=(f"{first.node_id.hex()}@{first.env.addresses[0]}",))
+        config = Config(
+            network="testnet",
+            listen=("tcp/127.0.0.1:0",),
+            bootstrap=(f"{first.node_id.hex()}@{first.env.addresses[0]}",),
+        )
         async with SecureDHT(config) as second:
             await second.bootstrapped()
             await second.put("greeting", b"hello")

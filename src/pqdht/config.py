@@ -35,7 +35,7 @@ class Config:
     early: Literal["reads", "never"] = "reads"
     """`never` keeps questions out of the first flight, which a recorder could replay for 5 minutes."""
     padding: Literal["off", "256", "constant"] = "256"
-    """Records on the wire padded to 256 bytes; `constant` hides sizes fully and costs much."""
+    """Frames padded to 256 bytes; `constant` to 16 KiB, which makes most look alike and costs much."""
     bridge: bool = False
     """Accept only callers who know our KEM key already; answers nothing to scanners."""
 
@@ -43,8 +43,8 @@ class Config:
     """Disjoint lookup paths (d). More resists more Sybils and costs more questions."""
     parallel: int = 3
     """Questions in flight on one path (Kademlia's alpha). More is faster and wastes more."""
-    path_end: int = 5
-    """A path ends when its own closest this many have answered (k')."""
+    path_end: int = 6
+    """A path ends when its own closest this many have answered (k'): 4 x 5 would be exactly k."""
     path_end_doubt: int = 8
     """k' for every PUT and wherever an answer is in doubt."""
     consistency: Consistency = "majority"

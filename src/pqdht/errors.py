@@ -112,9 +112,13 @@ class Closed(LocalError):
 
 
 class NotBootstrapped(LocalError):
-    """No peer could be reached, so nothing can be asked."""
+    """No peer could be reached, so nothing can be asked; of a GET, `result` says what was seen here."""
 
     exit_code = 10
+
+    def __init__(self, message: str, /, *, result: Any = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.result = result
 
 
 class QuorumNotReached(LocalError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -43,14 +42,12 @@ def command_lines(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_every_command_line_shown_has_a_command_and_its_options(path: Path) -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for line in command_lines(path):
         words = line.split()[1:]
         if words[0].isupper():
             continue  # a placeholder
-        command = group.commands[words[0]]  # type: ignore[attr-defined]
-        known = {o for p in command.params for o in p.opts}
+        known = {o for p in commands[words[0]].params for o in p.opts}
         used = {w.split("=")[0] for w in words if w.startswith("--")}
         assert used <= known | {"--help"}, line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -15,6 +16,7 @@ from pqdht import Config, PqdhtError, SecureDHT
 from pqdht.cli.main import app
 from pqdht.daemon.requests import REQUESTS
 from tests.docs.markdown import DOCS, tables
+from tests.test_architecture import MODULES, RANKS, unit
 
 TABLES = tables(DOCS / "reference.md")
 
@@ -58,3 +60,11 @@ def test_commands() -> None:
 def test_control_methods() -> None:
     expected = [[r.method, ", ".join(f.name for f in msgspec.structs.fields(r))] for r in REQUESTS]
     assert TABLES["check: control"] == expected
+
+
+def test_the_layers_drawn_are_those_that_are_held() -> None:
+    drawn: dict[str, int] = {}
+    for rank, units, _ in tables(DOCS / "design.md")["check: layers"]:
+        drawn |= dict.fromkeys(re.findall(r"\w+", units), int(rank))
+    existing = {unit(m) for m in MODULES} - {"__init__", "__main__"}
+    assert drawn == {u: rank for u, rank in RANKS.items() if u in existing}

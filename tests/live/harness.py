@@ -16,8 +16,6 @@ from pqdht.testing.testnet import group_address
 from pqdht.wire.address import Address, parse_address
 
 TIMEOUT_S = 60.0
-HEADER_SIZE = 21
-"""Bytes of a first flight that tell its kind and length: nonce and masked header."""
 
 
 def run(main: Coroutine[Any, Any, None], timeout_s: float = TIMEOUT_S) -> None:
@@ -38,7 +36,9 @@ def strict(**limits: Any) -> ParameterSet:
     return replace(DEMO, limits=replace(Limits(), **limits))
 
 
-def make(index: int, *, bootstrap: tuple[str, ...] = (), parts: Parts | None = None, **settings: Any) -> SecureDHT:
+def make(
+    index: int, *, bootstrap: tuple[str, ...] = (), parts: Parts | None = None, **settings: Any
+) -> SecureDHT:
     """Node `index` on its own 127.a.b.1, not yet started."""
     config: dict[str, Any] = {
         "network": "demo",
@@ -152,8 +152,15 @@ class Forwarder:
     `to_target` and `from_target` make a fresh mangler for each connection.
     """
 
-    def __init__(self, target: Address, to_target: Callable[[], Mangle], from_target: Callable[[], Mangle]) -> None:
+    def __init__(
+        self,
+        target: Address,
+        to_target: Callable[[], Mangle],
+        from_target: Callable[[], Mangle],
+        delay_s: float,
+    ) -> None:
         self._target = target
+        self._delay_s = delay_s
         self._to_target = to_target
         self._from_target = from_target
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -167,10 +174,11 @@ class Forwarder:
         target: Address,
         to_target: Callable[[], Mangle] = lambda: whole,
         from_target: Callable[[], Mangle] = lambda: whole,
+        delay_s: float = 0.0,
         host: str = "127.77.7.1",
     ) -> AsyncIterator[Forwarder]:
-        """A forwarder on its own address in front of `target`."""
-        self = cls(target, to_target, from_target)
+        """A forwarder on its own address in front of `target`; each chunk comes `delay_s` late."""
+        self = cls(target, to_target, from_target, delay_s)
         server = await asyncio.start_server(self._accept, host, 0)
         port = server.sockets[0].getsockname()[1]
         self.address = parse_address(f"tcp/{host}:{port}")
@@ -199,10 +207,10 @@ class Forwarder:
             del self._tasks[task]
             writer.close()
 
-    @staticmethod
-    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mangle: Mangle) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mangle: Mangle) -> None:
         try:
             while data := await reader.read(65_536):
+                await asyncio.sleep(self._delay_s)
                 for piece in mangle(data):
                     writer.write(piece)
                     await writer.drain()

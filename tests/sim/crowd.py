@@ -24,8 +24,8 @@ NODES = 50
 MINUTE = 60.0
 LENGTH = 30 * MINUTE
 WRITERS = range(0, NODES, 4)
-PUT_EVERY = 45.0
-GET_EVERY = 2.0
+PUT_EVERY = 80.0
+GET_EVERY = 3.0
 CRASHES = {4: (7, True), 9: (20, False), 13: (0, True), 18: (33, True), 23: (48, False)}
 """minute -> (node, comes back after four minutes): writers (20, 0, 48), the bootstrap node (0)."""
 

@@ -23,7 +23,7 @@ from ..node.dht import SecureDHT
 from ..node.identities import NODE_FILE, OWNER_FILE
 from .output import progress, reporting
 
-JOIN_TIMEOUT_S = 20.0
+JOIN_TIMEOUT_S = 10.0
 """How long a short-lived node tries to reach the network."""
 
 

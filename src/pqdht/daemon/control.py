@@ -16,7 +16,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ SOCKET_NAME = "control.sock"
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one request or answer: a list of some 50,000 records."""
 MAX_PATH = 100
-"""Bytes of a socket's path; the kernel takes 108, on some systems 104."""
+"""Bytes of a path that go into a socket address everywhere; Linux takes 107, macOS 103."""
+HANDLES = Path("/proc/self/fd")
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,7 +53,6 @@ def default_socket(data_dir: Path) -> Path:
 @contextlib.asynccontextmanager
 async def control_server(dht: SecureDHT, path: Path) -> AsyncIterator[None]:
     """Answer requests at `path` until the block ends. Raises ListenError, ConfigError."""
-    listener = _bind(path)
     talks: dict[asyncio.Task[Any], None] = {}
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,16 +67,16 @@ async def control_server(dht: SecureDHT, path: Path) -> AsyncIterator[None]:
             del talks[task]
             writer.close()
 
-    server = await asyncio.start_unix_server(talk, sock=listener, limit=MAX_LINE)
-    try:
-        yield
-    finally:
-        server.close()
-        _unlink(path)
-        for task in list(talks):
-            task.cancel()
-        if talks:
-            await asyncio.wait(list(talks))
+    with _bound(path) as listener:
+        server = await asyncio.start_unix_server(talk, sock=listener, limit=MAX_LINE)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in list(talks):
+                task.cancel()
+            if talks:
+                await asyncio.wait(list(talks))
 
 
 async def _talk(dht: SecureDHT, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,10 +110,10 @@ def _failed(error: PqdhtError) -> bytes:
     return msgspec.json.encode({"error": describe(error)}) + b"\n"
 
 
-def _bind(path: Path) -> socket.socket:
+@contextlib.contextmanager
+def _bound(path: Path) -> Iterator[socket.socket]:
     """A socket only its owner can open: nobody can connect between `bind` and `chmod`, since nobody
     listens yet. A socket left behind by a killed daemon is replaced, one in use is not."""
-    _check_path(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if _is_answered(path):
         raise ListenError(
@@ -121,38 +121,46 @@ def _bind(path: Path) -> socket.socket:
             address=str(path),
             errno=errno.EADDRINUSE,
         )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket():
-            path.unlink()
-        listener.bind(str(path))
-        os.chmod(path, 0o600)
-    except OSError as e:
-        listener.close()
-        raise ListenError(
-            f"cannot listen on {path}: {e.strerror}; give another --control",
-            address=str(path),
-            errno=e.errno,
-        ) from e
-    return listener
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    with _fitting(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            if path.is_socket():
+                path.unlink()
+            listener.bind(address)
+            os.chmod(path, 0o600)
+        except OSError as e:
+            raise ListenError(
+                f"cannot listen on {path}: {e.strerror}; give another --control",
+                address=str(path),
+                errno=e.errno,
+            ) from e
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _is_answered(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, _fitting(path) as address:
         probe.settimeout(1.0)
-        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
+        return probe.connect_ex(address) in (0, errno.EAGAIN)
 
 
-def _check_path(path: Path) -> None:
-    if len(os.fsencode(path)) > MAX_PATH:
+@contextlib.contextmanager
+def _fitting(path: Path) -> Iterator[str]:
+    """`path` as a socket address, which is short: a longer one goes by a handle on its directory."""
+    if len(os.fsencode(path)) <= MAX_PATH:
+        yield str(path)
+        return
+    if len(os.fsencode(path.name)) > MAX_PATH - 32 or not HANDLES.is_dir():
         raise ConfigError(
             f"the control socket's path has over {MAX_PATH} bytes: give a shorter --control ({path})",
             name="control",
         )
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield str(HANDLES / str(directory) / path.name)
+    finally:
+        os.close(directory)
 
 
 # --- the caller's side -----------------------------------------------------------------------------
@@ -162,7 +170,6 @@ class ControlClient:
     """Asks the daemon at `path`.  One connection per call: safe to use concurrently, nothing to close."""
 
     def __init__(self, path: Path) -> None:
-        _check_path(path)
         self.path = path
 
     def is_answered(self) -> bool:
@@ -173,7 +180,8 @@ class ControlClient:
         """The result. Raises what the daemon raised, and ControlError where none answers."""
         line = msgspec.json.encode({"method": request.method, "params": request}) + b"\n"
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self.path), limit=MAX_LINE)
+            with _fitting(self.path) as address:
+                reader, writer = await asyncio.open_unix_connection(address, limit=MAX_LINE)
         except OSError as e:
             raise ControlError(
                 f"no daemon answers at {self.path}: start one with `pqdht run`", path=str(self.path)

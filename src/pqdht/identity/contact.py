@@ -23,6 +23,8 @@ from ..wire.contact import Contact
 from .keys import born_day, public_key_hash
 
 _MADE_HERE: Final = object()
+VERIFIED_KEPT = 4096
+"""Whole contacts kept as verified: a lookup is told of the same ones by everybody it asks."""
 
 
 class VerdictCache:
@@ -198,6 +200,8 @@ class ContactVerifier:
         self._network_tag = network_tag
         self._rules = _Rules(suite.kem.public_size, params.private_addresses)
         self._verdicts = VerdictCache(cache_size)
+        self._verified: OrderedDict[Contact, VerifiedContact] = OrderedDict()
+        self._verified_most = min(cache_size, VERIFIED_KEPT)
         self.argon2_runs = 0
         self.hits = 0
 
@@ -234,8 +238,14 @@ class ContactVerifier:
     def verify(self, contact: Contact, now_ms: int) -> VerifiedContact:
         """The whole check.  Raises BadPuzzle, or DecodeError for a KEM key of a wrong length.
 
-        The cache holds the digest's verdict only: the `born` window is looked at every time.
+        The caches hold what never changes: the `born` window is looked at every time.
         """
+        kept = self._verified.get(contact)
+        if kept is not None:
+            check_born(contact.born, now_ms)
+            self._verified.move_to_end(contact)
+            self.hits += 1
+            return kept
         self.check_cheap(contact, now_ms)
         known = self.known(contact)
         if known is None:
@@ -249,7 +259,11 @@ class ContactVerifier:
             self.hits += 1
             if not known:
                 raise BadPuzzle("the node id's puzzle digest is false")
-        return _verified(self.claimed_id(contact), contact, contact.addresses, self._rules)
+        checked = _verified(self.claimed_id(contact), contact, contact.addresses, self._rules)
+        self._verified[contact] = checked
+        if len(self._verified) > self._verified_most:
+            self._verified.popitem(last=False)
+        return checked
 
     def _cache_key(self, contact: Contact) -> bytes:
         # The id is a hash over network, both keys, `born` and digest: with the nonce that is all.

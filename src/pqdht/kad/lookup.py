@@ -96,10 +96,8 @@ class _Peer(Generic[C]):
     deadline: float = inf
 
     def is_open_to(self, path: int) -> bool:
-        """Whether `path` may count on this node: nobody's so far and known to it, or its own."""
-        if self.state is _State.KNOWN:
-            return path in self.offers
-        return self.state is not _State.FAILED and self.path == path
+        """Whether `path`, which was told of this node, may count on it: nobody's so far, or its own."""
+        return self.state is _State.KNOWN or (self.state is not _State.FAILED and self.path == path)
 
 
 def _by_distance(peer: _Peer[C]) -> int:

@@ -275,6 +275,13 @@ class SecureDHT:
         """Who signs this node's values by default."""
         return self.env.owner.owner_id
 
+    @property
+    def bootstrap_entry(self) -> str:
+        """What others put into `Config.bootstrap` to join through this node. Raises ConfigError."""
+        if not self.env.addresses:
+            raise ConfigError("this node has no address others could use; set `advertise`", name="advertise")
+        return f"{self.node_id.hex()}@{self.env.addresses[0]}"
+
     def named(self, name: str, owner: OwnerId | None = None) -> Named:
         """The locator of an owner's value called `name`; our own by default."""
         return Named(owner if owner is not None else self.owner_id, name)

@@ -76,8 +76,8 @@ class Entrance:
     async def _explore(self) -> None:
         end = self._env.config.path_end
         try:
-            await self._lookups.find(self._env.identity.node_id, end=end, is_sample=False)
+            await self._lookups.find(self._env.identity.node_id, end=end)
             for _ in range(FIRST_WALKS):
-                await self._lookups.find(self._env.dice.randbytes(32), end=end)
+                await self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True)
         except PqdhtError:
             self._env.counters["explorations_failed"] += 1

@@ -8,6 +8,7 @@ from ..config import Consistency
 from ..ids import NodeId, OwnerId
 from ..kad.quorum import Holding, Version
 from ..records import Kind, Locator, Record
+from ..wire.messages import WireRecord
 from .lookups import Walk
 
 
@@ -21,6 +22,8 @@ class Hunt:
     started: float
     records: dict[bytes, Record] = field(default_factory=dict)
     """record id -> valid record"""
+    checked: dict[WireRecord, Record] = field(default_factory=dict)
+    """Valid records by their bytes: many nodes send the same ones."""
     held: dict[NodeId, dict[bytes, Record]] = field(default_factory=dict)
     """node -> record id -> record"""
     groups: dict[NodeId, str] = field(default_factory=dict)

@@ -25,6 +25,8 @@ SAVE_EVERY = 8192
 NODE_FILE = "node.key"
 OWNER_FILE = "owner.key"
 PROGRESS_FILE = "node.puzzle"
+ROTATE_AFTER_DAYS = 30
+"""A node id is used so long (section 2); it is valid a week longer, for whoever runs on."""
 
 Progress = Callable[[int, int], None]
 """(tried, expected): expected is the mean, luck may take longer."""
@@ -86,9 +88,11 @@ async def load_or_make_node(
         try:
             ContactVerifier(suite, params, network_tag).check_cheap(identity.contact(), now)
         except BadPuzzle:
-            keyfiles.set_aside(path)
+            pass
         else:
-            return identity
+            if born - identity.born < ROTATE_AFTER_DAYS:
+                return identity
+        keyfiles.set_aside(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     progress_path = path.with_name(PROGRESS_FILE)
     unsolved, start = keyfiles.load_puzzle(progress_path, suite, network_tag, born)

@@ -13,7 +13,7 @@ from ..constants import MS
 from ..errors import RecordInvalid, StorageError, StorageFull, WireCode
 from ..ids import Key
 from ..records import Kind, Record, topic_rank
-from ..storage.base import Floor, StoredRecord
+from ..storage.base import Floor, StoredRecord, Usage
 from ..wire.messages import Receipt, WireRecord
 from .environment import Environment
 
@@ -29,6 +29,10 @@ class Decision:
     expires: int = 0
     put: StoredRecord | None = None
     remove: tuple[tuple[bytes, bytes], ...] = ()
+    more: int = 0
+    """Records that `put` adds to what is on disk: 0 where it replaces one."""
+    growth: int = 0
+    """Bytes that it adds."""
 
 
 class Keeper:
@@ -37,7 +41,8 @@ class Keeper:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._limits = env.params.limits
-        self._pending: dict[tuple[bytes, bytes], StoredRecord] = {}
+        self._pending: dict[tuple[bytes, bytes], Decision] = {}
+        """Accepted, and on its way to the disk."""
         self._refreshed: dict[bytes, int] = {}
 
     # --- reading -------------------------------------------------------------------------------
@@ -72,7 +77,7 @@ class Keeper:
             ids.append(record.record_id if record is not None else bytes(32))
             decisions.append(decision)
             if decision.put is not None:
-                self._pending[decision.put.key, decision.put.owner] = decision.put
+                self._pending[decision.put.key, decision.put.owner] = decision
         await self._commit(decisions)
         return [Receipt(i, int(d.code), d.expires) for i, d in zip(ids, decisions, strict=True)]
 
@@ -95,7 +100,8 @@ class Keeper:
         except StorageError:
             code = WireCode.INTERNAL
         for put in puts:
-            if self._pending.get((put.key, put.owner)) is put:
+            pending = self._pending.get((put.key, put.owner))
+            if pending is not None and pending.put is put:
                 del self._pending[put.key, put.owner]
         if code != WireCode.OK:
             self._env.counters[f"commits_failed.{code.name}"] += 1
@@ -132,7 +138,8 @@ class Keeper:
 
     def _decide(self, record: Record, group: str, replica: bool, now: int) -> Decision:
         owner = NO_OWNER if record.kind == Kind.CONTENT else bytes(record.owner_id)
-        pending = self._pending.get((record.key, owner))
+        under_way = self._pending.get((record.key, owner))
+        pending = under_way.put if under_way is not None else None
         held = pending or next(iter(self._env.store.get(record.key, owner)), None)
         if held is not None and held.expires <= now:
             held = None
@@ -141,7 +148,7 @@ class Keeper:
             or (record.kind == Kind.CONTENT and held.expires >= record.expires)
         ):
             # What is still on its way to the disk is written once more: this receipt promises it too.
-            return Decision(WireCode.OK, held.expires, pending)
+            return under_way or Decision(WireCode.OK, held.expires)
         if record.kind != Kind.CONTENT and (refusal := self._order(record, owner, held, replica)):
             return Decision(refusal, held.expires if held is not None else 0)
         return self._room(record, owner, group, held, now)
@@ -171,23 +178,28 @@ class Keeper:
         limits, store = self._limits, self._env.store
         more = 0 if held is not None else 1
         growth = record.size - (held.size if held is not None else 0)
-        by_owner = store.usage_of_owner(owner)
-        if owner != NO_OWNER and (
-            by_owner.records + more > limits.records_per_owner
-            or by_owner.bytes + growth > limits.bytes_per_owner
+        # Accepted records that are not on disk yet count too, or one STORE of many would pass any quota.
+        others = [d for pair, d in self._pending.items() if pair != (record.key, owner)]
+        if before := self._pending.get((record.key, owner)):
+            more, growth = more + before.more, growth + before.growth
+        mine = [d for d in others if d.put is not None and d.put.owner == owner]
+        if owner != NO_OWNER and not _fits(
+            store.usage_of_owner(owner), mine, more, growth, limits.records_per_owner, limits.bytes_per_owner
         ):
             return Decision(WireCode.QUOTA)
         if group:
-            by_group = store.usage_of_group(group)
-            if (
-                by_group.records + more > limits.records_per_group
-                or by_group.bytes + growth > limits.bytes_per_group
+            is_mine = held is not None and held.group == group
+            mine = [d for d in others if d.put is not None and d.put.group == group]
+            more_here, growth_here = (more, growth) if is_mine else (1, record.size)
+            used = store.usage_of_group(group)
+            if not _fits(
+                used, mine, more_here, growth_here, limits.records_per_group, limits.bytes_per_group
             ):
                 return Decision(WireCode.QUOTA)
-        if store.usage().bytes + growth > limits.bytes_total:
+        if store.usage().bytes + sum(d.growth for d in others) + growth > limits.bytes_total:
             return Decision(WireCode.STORAGE_FULL)
         remove: tuple[tuple[bytes, bytes], ...] = ()
-        if record.kind == Kind.TOPIC and more:
+        if record.kind == Kind.TOPIC and held is None:
             loser = self._topic_loser(record, now)
             if loser is None:
                 return Decision(WireCode.TOPIC_FULL)
@@ -206,14 +218,20 @@ class Keeper:
             tbs=record.wire.tbs,
             signature=record.wire.signature,
         )
-        return Decision(WireCode.OK, expires, put, remove)
+        return Decision(WireCode.OK, expires, put, remove, more, growth)
 
     def _topic_loser(self, record: Record, now: int) -> tuple[tuple[bytes, bytes], ...] | None:
         """Who makes room under a topic key: () if there is room, None if the newcomer ranks last.
 
         One record per node id, whoever owns it; when full, never age or reputation decides.
         """
-        held = [r for r in self._env.store.get(record.key) if r.expires > now]
+        kept = {r.owner: r for r in self._env.store.get(record.key)}
+        for d in self._pending.values():
+            if d.put is not None and d.put.key == record.key:
+                for _, gone in d.remove:
+                    kept.pop(gone, None)
+                kept[d.put.owner] = d.put
+        held = [r for r in kept.values() if r.expires > now]
         same_node = [r for r in held if r.node == record.node_id]
         if same_node:
             newest = max(same_node, key=lambda r: r.timestamp)
@@ -228,3 +246,11 @@ class Keeper:
         if topic_rank(record.key, record.node_id, day) >= topic_rank(worst.key, worst.node, day):
             return None
         return ((worst.key, worst.owner),)
+
+
+def _fits(used: Usage, mine: list[Decision], more: int, growth: int, records: int, size: int) -> bool:
+    """Whether `more` records and `growth` bytes stay within a quota, after `mine` which are under way."""
+    return (
+        used.records + sum(d.more for d in mine) + more <= records
+        and used.bytes + sum(d.growth for d in mine) + growth <= size
+    )

@@ -42,6 +42,7 @@ class Lookups:
         self._peers = peers
         self._routing = routing
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._is_closed = False
 
     def begin(
         self, target: bytes, make: Callable[[], Body], on_answer: OnAnswer, *, end: int
@@ -62,14 +63,15 @@ class Lookups:
             max_per_answer_group=params.limits.answer_per_group,
             group_limits=params.address_groups,
             hedge_after=self._peers.round_trips.hedge,
+            same_contact=lambda a, b: a.addresses == b.addresses,
         )
         self._env.counters["lookups"] += 1
         return Walk(lookup, make, on_answer)
 
-    async def find(self, target: bytes, *, end: int, is_sample: bool = True) -> Walk:
+    async def find(self, target: bytes, *, end: int, is_sample: bool = False) -> Walk:
         """FIND_NODE towards a target until every path ended.
 
-        A random target (`is_sample`) feeds the size estimate; our own id would bias it.
+        A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
         walk = self.begin(target, lambda: FindNode(target), lambda _answer, _path: False, end=end)
         try:
@@ -112,10 +114,13 @@ class Lookups:
         loop = asyncio.get_running_loop()
         walk.is_stopped = False
         while not walk.is_stopped:
+            if self._is_closed:
+                raise Closed("this node was closed")
             for query in walk.lookup.next(loop.time()):
                 task = loop.create_task(self._ask(walk, query))
                 self._tasks[task] = None
                 task.add_done_callback(self._finished)
+                task.add_done_callback(lambda _: walk.wake.set())  # also where it never began
             if walk.lookup.done:
                 break
             walk.wake.clear()
@@ -135,7 +140,8 @@ class Lookups:
             )
 
     async def close(self) -> None:
-        """Give up every question under way."""
+        """Give up every question under way; who drives a walk gets Closed."""
+        self._is_closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -109,7 +109,8 @@ class Maintenance:
     async def walk(self) -> None:
         """A lookup of a random id: finds nodes outside our vicinity and feeds the size estimate."""
         self._env.counters["walks"] += 1
-        await self._lookups.find(self._env.dice.randbytes(32), end=self._env.config.path_end)
+        target = self._env.dice.randbytes(32)
+        await self._lookups.find(target, end=self._env.config.path_end, is_sample=True)
 
     async def refresh(self) -> None:
         """Look up a random id in each bucket that nobody looked into for an hour."""

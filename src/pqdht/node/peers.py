@@ -10,10 +10,11 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Protocol
 
-from ..channel.handshake import Handshake, HandshakeParams
+from ..channel.handshake import Handshake, HandshakeParams, PeerHello
 from ..errors import (
     Closed,
     DialHeldBack,
+    HandshakeFailed,
     PeerTimeout,
     PeerUnreachable,
     RemoteError,
@@ -71,7 +72,8 @@ class Peers:
         self._listener = listener
         self._dialing: dict[NodeId, asyncio.Future[Connection]] = {}
         self._all: dict[Connection, None] = {}
-        self._kem_keys: OrderedDict[bytes, bytes] = OrderedDict()
+        self._kem_keys: OrderedDict[bytes, tuple[NodeId, bytes]] = OrderedDict()
+        """H(KEM key) -> (its node, the key), of completed handshakes"""
         self._params = HandshakeParams(
             suite=env.suite,
             network_tag=env.network_tag,
@@ -122,34 +124,22 @@ class Peers:
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
-        early = self.env.config.early == "reads" and message_type(question.body) in EARLY_TYPES
         dialing = self._dialing.get(to.node_id)
+        early: Question | None = None
         if dialing is None:
-            dialing = asyncio.ensure_future(self._dial(to, question if early else None))
+            if self.env.config.early == "reads" and message_type(question.body) in EARLY_TYPES:
+                early = question
+            dialing = asyncio.ensure_future(self._dial(to, early))
             self._dialing[to.node_id] = dialing
             dialing.add_done_callback(lambda f: self._dialed(to.node_id, f))
-            conn = await asyncio.shield(dialing)
-            if not early:
-                conn.exchange.ask(question)
-        else:
-            (await asyncio.shield(dialing)).exchange.ask(question)
+        conn = await asyncio.shield(dialing)
+        if early is None:
+            conn.exchange.ask(question)
 
     def _dialed(self, node_id: NodeId, dialing: asyncio.Future[Connection]) -> None:
         self._dialing.pop(node_id, None)
         if not dialing.cancelled():
             dialing.exception()  # whoever waits has it too; nobody waiting is no error
-
-    async def connect(self, to: VerifiedContact) -> Connection:
-        """The open session with a peer, dialled if need be."""
-        conn = self._session(to.node_id)
-        if conn is not None:
-            return conn
-        dialing = self._dialing.get(to.node_id)
-        if dialing is None:
-            dialing = asyncio.ensure_future(self._dial(to, None))
-            self._dialing[to.node_id] = dialing
-            dialing.add_done_callback(lambda f: self._dialed(to.node_id, f))
-        return await asyncio.shield(dialing)
 
     async def connect_address(self, node_id: NodeId, address: Address) -> Connection:
         """Join through a bare `<node id>@address`: pqXX, as the KEM key is not known yet."""
@@ -165,7 +155,7 @@ class Peers:
         return conn
 
     async def _dial(self, to: VerifiedContact, early: Question | None) -> Connection:
-        kem_key = to.kem_key or self._kem_keys.get(to.contact.kem_key_hash)
+        kem_key = to.kem_key or self.kem_key(to.contact.kem_key_hash)
         error: RemoteError = PeerUnreachable("the contact has no address we can dial", node=to.node_id.hex())
         addresses = [a for a in to.addresses if a.scheme in self.env.transports]
         for i, address in enumerate(addresses):
@@ -235,7 +225,9 @@ class Peers:
         conn = Connection(self, link, handshake)
         self._all[conn] = None
         refused = ""
-        if not self._inbound.acquire(group):
+        if self._is_closed:
+            refused = "closed"
+        elif not self._inbound.acquire(group):
             refused = "sessions"
         elif not self._half_open.acquire(group):
             self._inbound.release(group)
@@ -244,7 +236,7 @@ class Peers:
             self._inbound.release(group)
             self._half_open.release(group)
             refused = "cost"
-        if refused or self._is_closed:
+        if refused:
             self.env.counters[f"links_refused.{refused}"] += 1
             conn.is_admitted = conn.is_half_open = False
             link.abort()
@@ -256,7 +248,11 @@ class Peers:
         peer = conn.peer
         assert peer is not None
         self._end_half_open(conn)
-        self._remember_key(peer.contact.kem_key_hash, peer.kem_key)
+        owner, _ = self._kem_keys.get(peer.contact.kem_key_hash, (peer.node_id, b""))
+        if owner != peer.node_id:
+            conn.fail(HandshakeFailed("this KEM key belongs to another node id", reason="shared key"))
+            return
+        self._remember_key(peer)
         if conn.outbound:
             self._adopt(conn)
 
@@ -325,14 +321,15 @@ class Peers:
 
     # --- keys and housekeeping -----------------------------------------------------------------
 
-    def _remember_key(self, kem_key_hash: bytes, kem_key: bytes) -> None:
-        self._kem_keys[kem_key_hash] = kem_key
+    def _remember_key(self, peer: PeerHello) -> None:
+        self._kem_keys[peer.contact.kem_key_hash] = (peer.node_id, peer.kem_key)
         if len(self._kem_keys) > KEM_KEYS_KEPT:
             self._kem_keys.popitem(last=False)
 
     def kem_key(self, kem_key_hash: bytes) -> bytes | None:
         """A KEM key proven in an earlier session."""
-        return self._kem_keys.get(kem_key_hash)
+        known = self._kem_keys.get(kem_key_hash)
+        return known[1] if known is not None else None
 
     def start(self) -> None:
         """Begin sweeping idle sessions and keeping wanted ones alive."""

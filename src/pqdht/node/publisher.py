@@ -198,8 +198,14 @@ class Publisher:
             )
         publication.confirmed = True
         publication.placed_at = self._env.clock()
-        await self._save(publication)
+        if self._is_current(publication):  # else the journal holds a newer version already
+            await self._save(publication)
         return result
+
+    def _is_current(self, publication: Publication) -> bool:
+        """Whether no newer version of ours took its place meanwhile."""
+        record = publication.record
+        return self._own.get((bytes(record.key), bytes(record.owner_id))) is publication
 
     def _plan(self, record: Record, walk: Walk | None) -> Placement:
         params, own = self._env.params, self._env.identity.node_id
@@ -249,7 +255,8 @@ class Publisher:
             code = e.code.name
         except RemoteError:
             pass
-        placement.add(to.node_id, group, code, expires, counts)
+        finally:  # also where this node is closed meanwhile
+            placement.add(to.node_id, group, code, expires, counts)
 
     def _result(
         self, publication: Publication, placement: Placement, walk: Walk | None, started: float
@@ -270,7 +277,8 @@ class Publisher:
     async def retry(self) -> None:
         """Place again what has not reached its quorum."""
         for publication in list(self._own.values()):
-            if not publication.confirmed and publication.record.expires > self._env.clock():
+            is_due = not publication.confirmed and publication.record.expires > self._env.clock()
+            if is_due and self._is_current(publication):
                 self._env.counters["puts_retried"] += 1
                 try:
                     await self.place(publication)
@@ -282,6 +290,8 @@ class Publisher:
         now = self._env.clock()
         interval = int(self._env.config.republish_interval_s * MS)
         for slot, publication in list(self._own.items()):
+            if not self._is_current(publication):
+                continue
             record = publication.record
             half = record.timestamp + publication.ttl_s * MS // 2
             if publication.renew and now >= half:

@@ -13,7 +13,7 @@ from ..errors import LocalError, NotBootstrapped, NotConfirmed, NotFound, Record
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId, OwnerId
 from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm
-from ..records import Kind, Locator, Topic
+from ..records import Kind, Locator, Record, Topic
 from ..wire.messages import FindValue, Store, Stored, Values, WireRecord
 from .environment import Environment
 from .exchange import Answer
@@ -140,15 +140,8 @@ class Reader:
 
     def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> None:
         """Believe a record only after every check; anything else is counted, and never counts."""
-        records = self._env.records
         try:
-            record = records.parse(wire)
-            records.check_time(record, self._env.clock())
-            if record.kind != hunt.locator.kind or record.key != hunt.locator.key():
-                raise RecordInvalid("a record of another key than was asked for")
-            if hunt.owner is not None and record.kind != Kind.CONTENT and record.owner_id != hunt.owner:
-                raise RecordInvalid("a record of another owner than was asked for")
-            records.verify(record)
+            record = hunt.checked.get(wire) or self._check(hunt, wire)
         except RecordInvalid as e:
             hunt.invalid += e.code != WireCode.EXPIRED
             self._env.counters[f"records_disbelieved.{e.code.name}"] += 1
@@ -157,12 +150,25 @@ class Reader:
             self._env.counters["records_fetched_from_others"] += 1
         hunt.saw(node, record)
 
+    def _check(self, hunt: Hunt, wire: WireRecord) -> Record:
+        """The record, if it is a true answer to what was asked.  Raises RecordInvalid."""
+        records = self._env.records
+        record = records.parse(wire)
+        records.check_time(record, self._env.clock())
+        if record.kind != hunt.locator.kind or record.key != hunt.locator.key():
+            raise RecordInvalid("a record of another key than was asked for")
+        if hunt.owner is not None and record.kind != Kind.CONTENT and record.owner_id != hunt.owner:
+            raise RecordInvalid("a record of another owner than was asked for")
+        records.verify(record)
+        hunt.checked[wire] = record
+        return record
+
     def _confirm(self, hunt: Hunt, slot: bytes, *, early: bool = False) -> Confirmation:
-        """The rule over S; for an early end over the closest live nodes, unanswered ones pending."""
+        """The rule over S; for an early end, or out of time, with the closest live nodes as pending."""
         own, k = self._env.identity.node_id, self._env.params.k
         members = [Member(n, g) for n, g in hunt.groups.items()]
         pending: list[Member] = []
-        if hunt.walk is not None and early:
+        if hunt.walk is not None and (early or hunt.timed_out):
             pending = [
                 Member(c.node_id, c.group)
                 for c in hunt.walk.lookup.closest_known(k)

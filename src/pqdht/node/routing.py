@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from ..errors import DecodeError, DialHeldBack, PeerError, RemoteError
 from ..identity.contact import VerifiedContact
-from ..ids import NodeId, distance
+from ..ids import NodeId
 from ..kad.lookup import Candidate
 from ..kad.size import SizeEstimator
 from ..kad.table import Entry, Refused, Table
@@ -38,6 +38,7 @@ class Routing:
             per_wide=limits.table_per_wide_group,
             group_limits=params.address_groups,
             dice=env.dice,
+            secret=env.suite.random_bytes(32),
         )
         self.sizes = SizeEstimator(params.k)
         self.on_added: Callable[[VerifiedContact], None] = lambda _: None
@@ -82,7 +83,8 @@ class Routing:
         """(distance, contact) of the closest that were heard lately, ascending."""
         since = asyncio.get_running_loop().time() - self._env.config.max_table_idle_s
         entries = self.table.closest(target, n + 1, heard_since=since)
-        return [(distance(e.node_id, target), e.contact) for e in entries if e.node_id != exclude][:n]
+        goal = int.from_bytes(target, "big")
+        return [(e.number ^ goal, e.contact) for e in entries if e.node_id != exclude][:n]
 
     def closest(self, target: bytes, n: int) -> list[Entry[VerifiedContact]]:
         """Table entries closest to a target, silent ones included."""

@@ -104,7 +104,7 @@ class ProcessNode:
             async for line in process.stdout:
                 event = msgspec.json.decode(line)
                 async with self._changed:
-                    self.events[event["event"]] = event
+                    self.events[event.get("event", "error")] = event
                     self._changed.notify_all()
         await process.wait()
         async with self._changed:

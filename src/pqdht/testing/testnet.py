@@ -32,7 +32,6 @@ from .simnet import SimNetwork
 N = TypeVar("N")
 
 JOIN_TIMEOUT_S = 60.0
-POLL_S = 0.01
 SIM_PORT = 4733
 
 
@@ -121,18 +120,20 @@ class Testnet(Generic[N]):
         await self.close()
 
 
+def entry_of(node: SecureDHT) -> str:
+    """The bootstrap entry of a node."""
+    return f"{node.node_id.hex()}@{node.env.addresses[0]}"
+
+
 async def join_all(nodes: list[SecureDHT]) -> None:
     """Wait until each knows somebody, then let each look itself up: now all are there to be met.
 
     Raises NotBootstrapped.
     """
     await asyncio.gather(*(node.bootstrapped(JOIN_TIMEOUT_S) for node in nodes))
-    if len(nodes) < 2:
-        return
-    async with asyncio.timeout(JOIN_TIMEOUT_S):
-        while not all(node.peers() for node in nodes):  # the first is met by the others
-            await asyncio.sleep(POLL_S)
-    await asyncio.gather(*(node.find_node(node.node_id) for node in nodes))
+    if len(nodes) > 1:
+        await nodes[0].ping(entry_of(nodes[1]))  # the first was bootstrapped before anybody came
+        await asyncio.gather(*(node.find_node(node.node_id) for node in nodes))
 
 
 class Loopback(Testnet[SecureDHT]):
@@ -166,7 +167,7 @@ class Loopback(Testnet[SecureDHT]):
     @property
     def bootstrap(self) -> tuple[str, ...]:
         """The entry through which others join; empty before the first node is up."""
-        return tuple(f"{n.node_id.hex()}@{n.env.addresses[0]}" for n in self.nodes[:1])
+        return tuple(entry_of(node) for node in self.nodes[:1])
 
     async def close(self) -> None:
         nodes, self.nodes = self.nodes, []
@@ -235,8 +236,7 @@ class Simulated(Testnet[SecureDHT]):
         )
         self.nodes.append(await self._boot(index))
         if not self._bootstrap:
-            node = self.nodes[0]
-            self._bootstrap = (f"{node.node_id.hex()}@{node.env.addresses[0]}",)
+            self._bootstrap = (entry_of(self.nodes[0]),)
         return self.nodes[index]
 
     def _config(self, index: int) -> Config:

@@ -32,6 +32,11 @@ def asked(queries: list[Query[int]]) -> list[tuple[int, int]]:
     return [(q.path, int.from_bytes(q.node_id, "big")) for q in queries]
 
 
+def ended(lookup: Lookup[int]) -> bool:
+    """`done`, read anew: mypy takes a property for a constant."""
+    return lookup.done
+
+
 # --- paths ---------------------------------------------------------------------------------------
 
 
@@ -86,7 +91,7 @@ def test_no_node_is_asked_on_two_paths() -> None:
         for query in queries:
             lookup.on_reply(query.node_id, named(range(1, 9)), 0.0)
     assert sorted(everyone) == list(range(1, 9))
-    assert lookup.done
+    assert ended(lookup)
 
 
 def test_a_path_has_at_most_parallel_questions_under_way() -> None:
@@ -113,10 +118,10 @@ def test_what_another_path_answered_does_not_end_a_path() -> None:
     for query in queries:
         if query.path == 0:
             lookup.on_reply(query.node_id, [], 0.0)
-    assert not lookup.done
+    assert not ended(lookup)
     for query in queries:
         lookup.on_reply(query.node_id, [], 0.0)
-    assert lookup.done
+    assert ended(lookup)
 
 
 def test_closer_candidates_reopen_a_path() -> None:
@@ -124,10 +129,10 @@ def test_closer_candidates_reopen_a_path() -> None:
     first, second = lookup.next(0.0)
     lookup.on_reply(first.node_id, [], 0.0)
     lookup.on_reply(second.node_id, named([1]), 0.0)
-    assert not lookup.done
+    assert not ended(lookup)
     assert asked(lookup.next(0.0)) == [(0, 1)]
     lookup.on_reply(node(1), [], 0.0)
-    assert lookup.done
+    assert ended(lookup)
 
 
 def test_in_doubt_the_lookup_goes_on() -> None:
@@ -135,28 +140,28 @@ def test_in_doubt_the_lookup_goes_on() -> None:
     run(lookup, lambda *_: [])
     assert len(lookup.answered()) == 10
     lookup.raise_end(8)
-    assert not lookup.done
+    assert not ended(lookup)
     run(lookup, lambda *_: [])
     assert len(lookup.answered()) == 16
     lookup.raise_end(5)  # never falls
-    assert lookup.done
+    assert ended(lookup)
     assert lookup.next(0.0) == []
 
 
 def test_finish_stops_and_doubt_resumes() -> None:
     lookup = make(named(range(1, 40)))
     lookup.finish()
-    assert lookup.done
+    assert ended(lookup)
     assert lookup.next(0.0) == []
     lookup.raise_end(8)
-    assert not lookup.done
+    assert not ended(lookup)
     assert lookup.next(0.0)
 
 
 def test_nobody_to_ask_is_the_end() -> None:
     lookup = make([])
     assert lookup.next(0.0) == []
-    assert lookup.done
+    assert ended(lookup)
     assert (lookup.closest(5), lookup.paths_used, lookup.hops) == ([], 0, 0)
 
 
@@ -173,7 +178,7 @@ def test_max_queries_bounds_an_endless_web_of_liars() -> None:
     depth = iter(range(256))  # each answer names closer ones than all before
     run(lookup, lambda _, target: [near(target, bits, dice) for bits in [next(depth)] for _ in range(5)])
     assert lookup.counters["asked"] == 50
-    assert lookup.done
+    assert ended(lookup)
 
 
 # --- slow, silent and late -----------------------------------------------------------------------
@@ -208,7 +213,7 @@ def test_a_path_does_not_wait_for_the_slow() -> None:
     lookup.on_reply(node(2), [], 0.5)
     lookup.next(1.0)  # 1 is slow, 3 is asked instead
     lookup.on_reply(node(3), [], 1.1)
-    assert lookup.done
+    assert ended(lookup)
 
 
 def test_the_last_candidate_is_waited_for_even_if_slow() -> None:
@@ -216,10 +221,10 @@ def test_the_last_candidate_is_waited_for_even_if_slow() -> None:
     lookup.next(0.0)
     lookup.on_reply(node(2), [], 0.5)
     lookup.next(1.5)
-    assert not lookup.done
+    assert not ended(lookup)
     assert lookup.next_deadline() == 5.0
     lookup.next(5.0)
-    assert lookup.done
+    assert ended(lookup)
     assert lookup.next_deadline() is None
 
 
@@ -233,6 +238,15 @@ def test_a_late_answer_still_counts() -> None:
     assert lookup.counters["late"] == 1
     lookup.on_reply(node(1), [], 7.0)
     assert lookup.counters["unasked"] == 1
+
+
+def test_a_late_answer_counts_towards_the_end_of_its_path() -> None:
+    lookup = timed(named([1, 2, 3]), paths=1, parallel=2, end=2)
+    lookup.next(0.0)
+    lookup.next(5.0)  # both are given up, 3 is asked
+    for i in (1, 2):
+        lookup.on_reply(node(i), [], 5.5)
+    assert ended(lookup)
 
 
 def test_answers_nobody_asked_for_change_nothing() -> None:
@@ -252,9 +266,9 @@ def test_without_timeouts_only_the_driver_reports_failures() -> None:
     assert query.deadline == query.hedge_at == float("inf")
     assert lookup.next_deadline() is None
     lookup.next(1e9)
-    assert not lookup.done
+    assert not ended(lookup)
     lookup.on_failure(node(1), 1e9)
-    assert lookup.done
+    assert ended(lookup)
 
 
 # --- liars ---------------------------------------------------------------------------------------
@@ -310,7 +324,7 @@ def test_a_dead_node_is_not_asked_again_at_the_same_place() -> None:
     lookup.on_failure(node(1), 0.0)
     lookup.on_reply(node(60), named([1], contact=7), 0.0)
     assert lookup.next(0.0) == []
-    assert lookup.done
+    assert ended(lookup)
 
 
 def test_what_the_same_place_is_can_be_told() -> None:
@@ -320,7 +334,7 @@ def test_what_the_same_place_is_can_be_told() -> None:
     lookup.next(0.0)
     lookup.on_failure(node(1), 0.0)
     lookup.on_reply(node(60), named([1], contact=17), 0.0)
-    assert lookup.done
+    assert ended(lookup)
 
 
 def test_one_id_costs_at_most_three_questions() -> None:
@@ -334,7 +348,7 @@ def test_one_id_costs_at_most_three_questions() -> None:
         for query in queries:
             lookup.on_failure(query.node_id, 0.0)
     assert lookup.counters["retried"] == TRIES - 1
-    assert lookup.done
+    assert ended(lookup)
 
 
 # --- order and results ---------------------------------------------------------------------------

@@ -256,10 +256,8 @@ def test_the_next_neighbour_moves_up_from_the_pool_of_another_bucket() -> None:
     table = make(k=2)
     enter(table, ids(30, 4) + ids(10, 3))  # bucket 10 keeps two, the third waits
     (waiting,) = [e.node_id for e in table.candidates()]
-    others = [n for n in ids(10, 3) if n != waiting]
-    for node in others:
-        assert not table.is_neighbour(node)
-    for node in (*ids(30, 3), *others):
+    for node in ids(30, 3):
+        assert waiting not in table
         table.remove(node, 1.0)
     assert waiting in table
 
@@ -318,6 +316,19 @@ def test_the_draw_is_even_however_often_one_offers_itself() -> None:
     assert drawn[pushy] < 2 * 200 * 2 / 20  # two places, some twenty candidates
 
 
+def test_who_holds_a_cell_does_not_depend_on_who_came_first_or_last() -> None:
+    rivals = ids(FAR, 20, seed=1)
+    holders: dict[bytes, None] = {}
+    for order in (rivals, rivals[::-1], rivals[10:] + rivals[:10]):
+        table = make(k=4, limits=True)
+        crowd(table)
+        enter(table, ids(FAR, 4))
+        for node in order:
+            table.add(node, "", "same", "same", 0.0)
+        holders.update(dict.fromkeys(e.node_id for e in table.candidates() if e.wide == "same"))
+    assert len(holders) == 1
+
+
 def test_one_prefix_fills_one_cell() -> None:
     table = make(k=8, limits=True)
     crowd(table)
@@ -344,6 +355,15 @@ def test_candidates_unheard_for_two_hours_are_not_drawn() -> None:
     table.redraw(7300.0)
     assert table.candidates() == []
     assert all(n in table for n in ids(FAR, 4))
+
+
+def test_a_candidate_unheard_for_two_hours_fills_no_place() -> None:
+    table = make(k=4)
+    crowd(table)
+    members, waiting = ids(FAR, 4), ids(FAR, 1, seed=1)
+    enter(table, members + waiting)
+    table.remove(members[0], 7300.0)
+    assert waiting[0] not in table
 
 
 def test_a_squatter_cannot_hold_the_drawn_half() -> None:

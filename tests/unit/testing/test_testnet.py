@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pqdht import NotFound
 from pqdht.testing.loop import run
 from pqdht.testing.testnet import Testnet, group_address
 
@@ -45,15 +44,20 @@ def test_what_a_node_stored_survives_its_crash(silent: bool) -> None:
     run(main)
 
 
-def test_a_dead_node_writes_nothing_more() -> None:
+def test_a_crash_is_no_orderly_end() -> None:
+    """A node that closes remembers its peers; one that crashes has no time to."""
+
     async def main() -> None:
         async with Testnet.simulated(n=3, seed=3) as net:
-            store = net.nodes[2].env.store
-            before = (store.keys(), store.list_states(""))
+            assert net.nodes[2].peers()
             await net.crash(2)
-            assert (store.keys(), store.list_states("")) == before
-            with pytest.raises(NotFound):
-                await net.nodes[0].get("never written")
+            again = await net.restart(2)
+            assert again.env.store.load_state("contacts") is None
+            await again.bootstrapped(60)
+            await again.close()
+            net.network.crash(net.ip(2))
+            again = await net.restart(2)
+            assert again.env.store.load_state("contacts") is not None
 
     run(main)
 

@@ -1,0 +1,268 @@
+"""Whole networks over loopback TCP with real cryptography, every node in an address group of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+
+from pqdht import DEMO, TESTNET, Config, Content, NotFound, SecureDHT, Topic, Verdict
+from pqdht.crypto.api import Provider
+from pqdht.crypto.providers import available_providers
+from pqdht.testing.testnet import Testnet, join_all
+from tests.live import evidence
+from tests.live.harness import counter, entry, make, run
+
+N = 12
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+async def announce_and_find(nodes: list[SecureDHT], **how: Any) -> None:
+    """Everyone announces; everyone finds everyone, confirmed, without its own copies."""
+    await asyncio.gather(*(n.announce([f"10.1.0.{i}:51820"]) for i, n in enumerate(nodes)))
+
+    async def find_all(reader: SecureDHT) -> None:
+        for i, other in enumerate(nodes):
+            found = await reader.find_peer(other.owner_id, ignore_local=True)
+            assert found.endpoints == (f"10.1.0.{i}:51820",)
+            assert found.node_id == other.node_id
+            assert found.result.verdict is Verdict.CONFIRMED
+            assert found.result.responders >= 3
+            assert reader.node_id not in {e.node for e in found.result.evidence}
+
+    await asyncio.gather(*map(find_all, nodes))
+
+
+async def check_evidence(reader: SecureDHT, writer: SecureDHT, nodes: list[SecureDHT]) -> None:
+    """Anybody can verify what a GET returns, from the bytes alone."""
+    value = b"verifiable"
+    put = await writer.put("evidence", value)
+    got = await reader.get("evidence", owner=writer.owner_id, ignore_local=True)
+    assert got.verdict is Verdict.CONFIRMED
+    keys = {n.node_id: n.env.identity.signing.public for n in nodes}
+    tag = reader.env.network_tag
+    records: dict[bytes, bytes] = {}
+    holders: dict[bytes, None] = {}
+    for e in got.evidence:
+        values = evidence.check(tag, e.envelope, e.request, reader.node_id, e.node, keys[e.node])
+        for tbs, signature in values[evidence.RECORDS]:
+            record_id, found = evidence.check_record(tbs, signature, writer.owner_id)
+            records[record_id] = found
+            holders[e.node] = None
+        if put.record.record_id in values[evidence.SAME]:
+            holders[e.node] = None
+        assert (e.node in holders) == (e.holds == put.record.record_id)
+    assert records == {put.record.record_id: value}
+    assert len(holders) >= 3
+    first = got.evidence[0]
+    flipped = first.envelope[:-1] + bytes([first.envelope[-1] ^ 1])
+    with pytest.raises(InvalidSignature):
+        evidence.check(tag, flipped, first.request, reader.node_id, first.node, keys[first.node])
+
+
+def check_security_core(nodes: list[SecureDHT]) -> None:
+    """The counters say that nothing of what protects was left out."""
+    for node in nodes:
+        status = node.status()
+        counters = status["counters"]
+        assert counters["lookups_over_many_paths"] > 0
+        assert counters["records_fetched_from_others"] >= len(nodes) - 1
+        assert counters["signatures_of_others_verified"] >= counters["lookup_queries"]
+        assert counters["record_signatures_checked"] > 0
+        assert counters["argon2_runs"] >= min(len(nodes) - 1, status["table"])
+        assert counters["lookup_groups_counted"] >= counters["lookups"]
+        assert counters["gets.confirmed"] >= len(nodes)
+        assert counters["requests_served"] > 0
+        assert counters["lookup_failures"] == 0, "an honest live network has no failed question"
+        assert status["table_groups"] == status["table"] > 0
+        assert status["bootstrapped"]
+    assert sum(counter(n, "early_requests_served") for n in nodes) > 0
+
+
+def test_a_network_under_each_provider(provider: Provider) -> None:
+    async def main() -> None:
+        async with Testnet.loopback(N, provider=provider.name) as net:
+            assert {n.status()["provider"] for n in net.nodes} == {provider.name}
+            await announce_and_find(net.nodes)
+            await check_evidence(net.nodes[7], net.nodes[2], net.nodes)
+            check_security_core(net.nodes)
+            held = [n.status()["records"] for n in net.nodes]
+            assert min(held) < len(net.nodes), "with k = 4 nobody stores everything"
+
+    run(main())
+
+
+@pytest.mark.skipif(len(available_providers()) < 2, reason="needs both providers")
+def test_a_network_of_both_providers() -> None:
+    async def main() -> None:
+        nodes: list[SecureDHT] = []
+        try:
+            for i in range(10):
+                known = (entry(nodes[0]),) if nodes else ()
+                nodes.append(make(i, bootstrap=known, provider=("liboqs", "openssl")[i % 2]))
+                await nodes[-1].start()
+            await join_all(nodes)
+            await announce_and_find(nodes)
+            await check_evidence(nodes[1], nodes[2], nodes)
+            await check_evidence(nodes[2], nodes[1], nodes)
+            check_security_core(nodes)
+        finally:
+            await asyncio.gather(*(n.close() for n in nodes))
+
+    run(main())
+
+
+def test_the_testnet_parameters_and_every_operation() -> None:
+    async def main() -> None:
+        async with Testnet.loopback(10, network="testnet") as net:
+            a, b, c = net.nodes[1], net.nodes[4], net.nodes[8]
+            first = await a.put("config", b"one")
+            assert first.confirmed >= first.need == 6
+            assert (await b.get("config", owner=a.owner_id)).value == b"one"
+            second = await a.put("config", b"two", previous=first.record.record_id)
+            assert second.record.timestamp > first.record.timestamp
+            assert (await b.get("config", owner=a.owner_id)).value == b"two"
+            await a.delete("config")
+            with pytest.raises(NotFound, match="deleted"):
+                await c.get("config", owner=a.owner_id)
+
+            content = Content.of(b"immutable")
+            await b.put(content, b"immutable")
+            assert (await c.get(content)).value == b"immutable"
+            for node in (a, b, c):
+                await node.put(Topic("relays"), bytes(node.node_id))
+            found = await net.nodes[0].get_topic("relays")
+            assert {r.value for r in found} == {bytes(n.node_id) for n in (a, b, c)}
+            assert {r.verdict for r in found} == {Verdict.CONFIRMED}
+
+            many = await a.put_many({f"k{i}": b"%d" % i for i in range(20)})
+            assert {type(r).__name__ for r in many.values()} == {"PutResult"}
+            got = await a.get_many([f"k{i}" for i in range(20)])
+            assert [getattr(r, "value", r) for r in got.values()] == [b"%d" % i for i in range(20)]
+            assert 0 < await a.ping(c.node_id) < 5
+            assert 0 < await a.ping(entry(c)) < 5
+            assert {n.node_id for n in await a.find_node(c.node_id)} >= {c.node_id}
+
+    run(main())
+
+
+@pytest.mark.parametrize("suite", [2, 3])
+def test_the_other_suites(suite: int) -> None:
+    async def main() -> None:
+        async with Testnet.loopback(4, suite=suite, signing="claims", padding="constant", early="never") as net:
+            await net.nodes[1].put("name", b"value")
+            got = await net.nodes[3].get("name", owner=net.nodes[1].owner_id, ignore_local=True)
+            assert got.value == b"value"
+            assert {n.status()["suite"] for n in net.nodes} == {suite}
+            assert all(counter(n, "early_requests_served") == 0 for n in net.nodes)
+
+    run(main())
+
+
+def test_the_largest_value_reaches_a_node_that_has_no_session_yet() -> None:
+    """Its answer does not fit into a handshake message: it is asked for again inside the session."""
+
+    async def main() -> None:
+        async with Testnet.loopback(5) as net:
+            value = bytes(range(256)) * 128
+            await net.nodes[0].put("big", value)
+            reader = net.nodes[4]
+            for node in net.nodes:
+                for conn in list(node._peers._all):
+                    conn.close()
+            got = await reader.get("big", owner=net.nodes[0].owner_id, ignore_local=True)
+            assert got.value == value
+            assert sum(counter(n, "early_requests_repeated") for n in net.nodes) > 0
+            await announce_and_find(net.nodes)  # everybody can still sign
+
+    run(main())
+
+
+def test_one_address_with_address_groups_off() -> None:
+    async def main() -> None:
+        network = replace(DEMO, name="one host", address_groups=False)
+        async with Testnet.loopback(8, network=network, listen=("tcp/127.0.0.1:0",)) as net:
+            await announce_and_find(net.nodes)
+            assert {p.group for n in net.nodes for p in n.peers()} == {"127.0.0.0/24"}
+            assert all(counter(n, "dials_held_back") == 0 for n in net.nodes)
+
+    run(main())
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("address_groups", [False, True])
+def test_ipv6(address_groups: bool) -> None:
+    async def main() -> None:
+        network = replace(TESTNET, address_groups=address_groups)
+        async with Testnet.loopback(3, network=network, listen=("tcp/[::1]:0",)) as net:
+            await announce_and_find_three(net.nodes)
+            assert {p.group for n in net.nodes for p in n.peers()} == {"::/48"}
+
+    run(main())
+
+
+async def announce_and_find_three(nodes: list[SecureDHT]) -> None:
+    """As `announce_and_find`, where a reader has only two others to ask."""
+    for i, node in enumerate(nodes):
+        await node.announce([f"[2001:db8::{i}]:51820"])
+    for reader in nodes:
+        for i, other in enumerate(nodes):
+            found = await reader.find_peer(other.owner_id, ignore_local=True)
+            assert found.endpoints == (f"[2001:db8::{i}]:51820",)
+            assert found.result.verdict is Verdict.CONFIRMED
+            assert found.result.responders == 2
+
+
+def test_two_nodes_alone_are_a_network() -> None:
+    async def main() -> None:
+        async with make(0) as a, make(1, bootstrap=(entry(a),)) as b:
+            await b.bootstrapped(10)
+            await b.put("hello", b"from b")
+            got = await a.get("hello", owner=b.owner_id, ignore_local=True)
+            assert (got.value, got.verdict) == (b"from b", Verdict.CONFIRMED)
+
+    run(main())
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    """Nobody waits for a node that is closed."""
+
+    async def main() -> None:
+        async with Testnet.loopback(6) as net:
+            node = net.nodes[3]
+            await net.nodes[0].put("name", b"value")
+            work = [asyncio.ensure_future(node.get("name", owner=net.nodes[0].owner_id)) for _ in range(10)]
+            work.append(asyncio.ensure_future(node.find_node(bytes(32))))
+            await asyncio.sleep(0)
+            await node.close()
+            async with asyncio.timeout(2):
+                outcomes = await asyncio.gather(*work, return_exceptions=True)
+            assert all(isinstance(o, Exception) for o in outcomes)
+
+    run(main())
+
+
+def test_a_client_that_does_not_listen_reads_and_writes() -> None:
+    async def main() -> None:
+        async with Testnet.loopback(5) as net:
+            client = SecureDHT(Config(network="demo", listen=(), bootstrap=net.bootstrap))
+            async with client:
+                await client.bootstrapped(10)
+                await client.put("mine", b"!")
+                got = await net.nodes[2].get("mine", owner=client.owner_id)
+                assert got.value == b"!"
+                assert client.node_id not in {p.node_id for n in net.nodes for p in n.peers()}
+
+    run(main())
