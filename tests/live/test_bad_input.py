@@ -42,7 +42,7 @@ from pqdht.node.identities import load_or_make_node
 from pqdht.storage.sqlite import SqliteStore
 from pqdht.testing.testnet import Testnet
 from pqdht.wire.codec import encode
-from pqdht.wire.messages import Envelope, FindValue, MessageType, Ping, Store
+from pqdht.wire.messages import Envelope, FindValue, MessageType, Ping, Store, Stored
 from tests.live.harness import (
     Forwarder,
     Mangle,
@@ -199,6 +199,7 @@ def test_a_stall_in_the_middle_of_the_handshake_times_out() -> None:
             last = await Raw.connect(address(node), "127.63.9.1")
             await last.send(flight)  # and never the third message
             await asyncio.gather(*(raw.drained() for raw in [*raws, last]))
+            await asyncio.gather(*(raw.close() for raw in [*raws, last]))
             await until(lambda: not node._peers._all)
             assert counter(node, "handshakes_timed_out") == 6
             assert_released(node)
@@ -283,17 +284,16 @@ def test_a_good_handshake_followed_by_nonsense(what: str, error: str) -> None:
             session = handshake.session("off")
             hello = session.send(FrameKind.ADDRESSES, handshake.address_part())
             keepalive = session.send(FrameKind.KEEPALIVE, b"")
-            await raw.send(
-                hello
-                + {
-                    "garbage": random.Random(2).randbytes(5_000),
-                    "replayed frame": keepalive + keepalive,
-                    "not an envelope": keepalive + session.send(FrameKind.ENVELOPE, b"\xc1" * 100),
-                    "unsigned first message": keepalive
-                    + session.send(FrameKind.ENVELOPE, envelope_of(node, handshake)),
-                    "address part of nonsense": keepalive + session.send(FrameKind.ADDRESSES, b"\x00"),
-                }[what]
-            )
+            nonsense: dict[str, Callable[[], bytes]] = {
+                "garbage": lambda: random.Random(2).randbytes(100_000),
+                "replayed frame": lambda: keepalive * 2_000,
+                "not an envelope": lambda: session.send(FrameKind.ENVELOPE, b"\xc1" * 100),
+                "unsigned first message": lambda: session.send(
+                    FrameKind.ENVELOPE, envelope_of(node, handshake)
+                ),
+                "address part of nonsense": lambda: session.send(FrameKind.ADDRESSES, b"\x00"),
+            }
+            await raw.send(hello + keepalive + nonsense[what]())
             await raw.drained()
             await raw.close()
             await until(lambda: not node._peers._all)
@@ -589,7 +589,7 @@ def test_an_unusable_key_file(tmp_path: Path, name: str) -> None:
             assert path.read_bytes() == bad, "a key file is never overwritten"
         path.unlink()
         path.mkdir(mode=0o700)
-        with pytest.raises(KeyFileError, match="not a file"):
+        with pytest.raises(KeyFileError, match="cannot be read|not a file"):
             await make(0, data_dir=tmp_path).start()
         path.rmdir()
         path.write_bytes(good)
@@ -693,10 +693,12 @@ def test_a_database_damaged_under_a_running_node_answers_so(tmp_path: Path) -> N
             contact = other._routing.table.get(node.node_id)
             assert contact is not None
             break_reads(node)
-            for body in (FindValue(put.key), Store((put.record.wire,))):
-                with pytest.raises(PeerError) as caught:
-                    await other._peers.request(contact.contact, body)
-                assert caught.value.code is WireCode.INTERNAL
+            with pytest.raises(PeerError) as caught:
+                await other._peers.request(contact.contact, FindValue(put.key))
+            assert caught.value.code is WireCode.INTERNAL
+            stored = (await other._peers.request(contact.contact, Store((put.record.wire,)))).body
+            assert isinstance(stored, Stored)
+            assert [r.code for r in stored.receipts] == [WireCode.INTERNAL]
             assert await other.ping(node.node_id) < 5
             # Cold: the question travels in the handshake.
             for conn in list(other._peers._all):
@@ -737,6 +739,11 @@ def test_a_full_disk_refuses_and_keeps_what_was_there(tmp_path: Path) -> None:
             for i in accepted:
                 key = other.named(f"name {i}").key()
                 assert node.env.store.get(key), "what a receipt promised is kept"
+            record = result.record.wire
+            contact = await other._entrance.reach(node.node_id, address(node))
+            answer = (await other._peers.request(contact, Store((record, record)))).body
+            assert isinstance(answer, Stored)
+            assert {r.code for r in answer.receipts} == {WireCode.STORAGE_FULL}, "no promise before the disk has it"
             with pytest.raises(StorageFull, match="free some disk space"):
                 for i in range(30):
                     await node.put(f"own {i}", bytes(4_000))

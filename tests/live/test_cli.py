@@ -257,6 +257,17 @@ def test_the_daemon_tells_people_one_readable_line(tmp_path: Path) -> None:
     assert "@tcp/127.9.6.1:" in line
 
 
+def test_the_daemon_ends_with_its_standard_input(tmp_path: Path) -> None:
+    at = ("--data-dir", tmp_path, "--network", "demo", "--listen", "tcp/127.9.5.1:0", "--until-eof")
+    done = pqdht("run", *at, stdin=b"ignored")
+    assert done.returncode == 0
+    with (tmp_path / "node.key").open("rb") as file:
+        refused = subprocess.run(
+            [*COMMAND, "run", *map(str, at)], stdin=file, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    assert (refused.returncode, refused.stderr) == (2, b"pqdht: --until-eof needs a pipe as standard input\n")
+
+
 def test_keygen_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     """On main the puzzle takes seconds: stop it, see that nothing is broken, and that it goes on."""
     master, slave = pty.openpty()

@@ -44,6 +44,11 @@ def one_group(i: int) -> str:
     return f"10.0.0.{i + 1}"
 
 
+def at(ip: str) -> str:
+    """Where the node of a host listens."""
+    return f"tcp/[{ip}]:{PORT}" if ":" in ip else f"tcp/{ip}:{PORT}"
+
+
 class Disk(MemoryStore):
     """What survives a crash of the process that wrote it."""
 
@@ -63,6 +68,7 @@ class Seat:
     disk: Disk
     identity: NodeIdentity
     owner: OwnerIdentity
+    bootstrap: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -109,7 +115,7 @@ class Net:
         disk = Disk(self.params.limits.bytes_total)
         dice = random.Random(f"{self.seed} {index}")
         owner = OwnerIdentity.generate(suite)
-        self.seats.append(Seat(ip, provider, suite, dice, disk, identity, owner, settings))
+        self.seats.append(Seat(ip, provider, suite, dice, disk, identity, owner, self.bootstrap, settings))
         self.nodes.append(await self._boot(index))
         self.up.append(True)
         if not self.bootstrap:
@@ -118,14 +124,14 @@ class Net:
 
     def entry(self, i: int) -> str:
         """`<node id>@address` of a node."""
-        return f"{self.seats[i].identity.node_id.hex()}@tcp/{self.seats[i].ip}:{PORT}"
+        return f"{self.seats[i].identity.node_id.hex()}@{at(self.seats[i].ip)}"
 
     async def _boot(self, index: int) -> SecureDHT:
         seat = self.seats[index]
         settings = {
             "network": self.params,
-            "listen": (f"tcp/{seat.ip}:{PORT}",),
-            "bootstrap": self.bootstrap,
+            "listen": (at(seat.ip),),
+            "bootstrap": seat.bootstrap,
         }
         parts = Parts(
             provider=seat.provider,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..errors import NotBootstrapped, PqdhtError
+from ..errors import ConfigError, NotBootstrapped, PqdhtError
 from ..node.dht import SecureDHT
 from .control import control_server
 from .failure import describe
@@ -114,6 +114,10 @@ async def _until_signalled(work: Coroutine[Any, Any, None], until_eof: bool) -> 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     if until_eof:
-        loop.add_reader(sys.stdin, drain)
+        try:
+            loop.add_reader(sys.stdin, drain)
+        except OSError:
+            task.cancel()
+            raise ConfigError("--until-eof needs a pipe as standard input", name="until_eof") from None
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -18,6 +18,9 @@ from .routing import Routing
 
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 60.0
+REJOIN_S = 300.0
+"""How often bootstrap entries outside the table are greeted: after a long partition each side has
+dropped the other, and only they can bring the two together again."""
 FIRST_WALKS = 2
 """Random walks right after joining, to fill the table outside our own vicinity."""
 
@@ -44,10 +47,38 @@ class Entrance:
         self.is_open.set()
         if len(self._routing.table):
             await self._explore()
+            await self._remember()
+        waited = 0.0
         while True:
-            await asyncio.sleep(RETRY_MOST_S * self._env.dice.uniform(0.8, 1.2))
+            pause = RETRY_MOST_S * self._env.dice.uniform(0.8, 1.2)
+            await asyncio.sleep(pause)
+            waited += pause
             if not len(self._routing.table):
                 await self._try_all()
+            elif waited >= REJOIN_S:
+                waited = 0.0
+                await self._rejoin()
+
+    async def _remember(self) -> None:
+        """At once: who is killed in the first minute should not have to begin anew."""
+        try:
+            await self._routing.save()
+        except PqdhtError:
+            self._env.counters["contacts_not_saved"] += 1
+
+    async def _rejoin(self) -> None:
+        """Greet the bootstrap entries that the table lacks; if one answers, look around again."""
+        entries = map(split_bootstrap, self._env.config.bootstrap)
+        lacking = [e for e in entries if self._routing.table.get(NodeId(e[0])) is None]
+        outcomes = await asyncio.gather(*(self._greet(*e) for e in lacking), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, PqdhtError):
+                self._env.counters["join_attempts_failed"] += 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        if any(o is None and e[0] != self._env.identity.node_id for o, e in zip(outcomes, lacking, strict=True)):
+            self._env.counters["rejoined"] += 1
+            await self._explore()
 
     async def _try_all(self) -> None:
         known = self._routing.load()
@@ -79,5 +110,6 @@ class Entrance:
             await self._lookups.find(self._env.identity.node_id, end=end)
             for _ in range(FIRST_WALKS):
                 await self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True)
+            await self._routing.save()  # a crash within the first minute must not lose them
         except PqdhtError:
             self._env.counters["explorations_failed"] += 1

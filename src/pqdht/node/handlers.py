@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from ..constants import MAX_CONTACTS, MAX_MESSAGE, MAX_PAGE, MAX_STORE_RECORDS
-from ..errors import WireCode
+from ..errors import StorageError, WireCode
 from ..storage.base import StoredRecord
 from ..wire.codec import encode
 from ..wire.contact import Contact
@@ -56,7 +56,7 @@ class Handlers:
                 contacts = self._contacts(conn, body.target, body.closer_than, body.keys_below)
                 reply(Nodes(body.target, contacts))
             case FindValue():
-                reply(self._values(conn, body))
+                reply(self._find_value(conn, body))
             case Store():
                 self._spawn(self._store(conn, body, reply))
             case _:
@@ -90,6 +90,13 @@ class Handlers:
             below = keys_below is None or away < int.from_bytes(keys_below, "big")
             contacts.append(contact.to_wire(with_key=below and i < KEYS_IN_ANSWER))
         return tuple(contacts)
+
+    def _find_value(self, conn: Connection, body: FindValue) -> Values | Error:
+        try:
+            return self._values(conn, body)
+        except StorageError:
+            self._env.counters["reads_failed"] += 1
+            return Error(int(WireCode.INTERNAL), 0, self._env.clock())
 
     def _values(self, conn: Connection, body: FindValue) -> Values:
         """One page of records, at most MAX_PAGE bytes; what the asker has only by its id."""

@@ -122,7 +122,10 @@ class Keeper:
         except RecordInvalid as e:
             self._env.counters[f"records_refused.{e.code.name}"] += 1
             return record, Decision(e.code)
-        decision = self._decide(record, group, replica, now)
+        try:
+            decision = self._decide(record, group, replica, now)
+        except StorageError:
+            decision = Decision(WireCode.INTERNAL)
         if decision.code == WireCode.OK:
             self.note_refresh(record.record_id)
         else:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ..config import Config
+from ..constants import ParameterSet
 from ..crypto.api import Provider
 from ..errors import PqdhtError
 from ..node.dht import SecureDHT
@@ -49,7 +50,13 @@ class Testnet(Generic[N]):
         self.nodes: list[N] = []
 
     @staticmethod
-    def loopback(n: int, *, network: str = "demo", data_dir: Path | None = None, **settings: Any) -> Loopback:
+    def loopback(
+        n: int,
+        *,
+        network: str | ParameterSet = "demo",
+        data_dir: Path | None = None,
+        **settings: Any,
+    ) -> Loopback:
         """`n` nodes in this process over loopback TCP.  `settings` are fields of `Config`.
 
         `data_dir`: nodes keep their state in subdirectories of it; in memory without.
@@ -139,7 +146,9 @@ async def join_all(nodes: list[SecureDHT]) -> None:
 class Loopback(Testnet[SecureDHT]):
     """Nodes in this process, each listening on its own 127.a.b.1."""
 
-    def __init__(self, n: int, *, network: str, data_dir: Path | None, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, n: int, *, network: str | ParameterSet, data_dir: Path | None, settings: dict[str, Any]
+    ) -> None:
         super().__init__()
         self._n = n
         self._network = network

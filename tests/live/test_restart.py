@@ -1,0 +1,251 @@
+"""What survives: receipts outlive SIGKILL, contacts outlive the bootstrap node, journals outlive clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pqdht import Config, Named, OwnerIdentity, RemoteError, SecureDHT, Verdict, WireCode
+from pqdht.daemon.requests import Get, Put
+from pqdht.identity.contact import VerifiedContact
+from pqdht.node.environment import Parts, system_clock
+from pqdht.records import Record, make_record
+from pqdht.testing.processes import ProcessNode
+from pqdht.testing.testnet import Testnet, group_address, join_all
+from pqdht.wire.messages import FindValue, Store, Stored, Values
+from tests.live.harness import Raw, address, counter, entry, make, run
+
+KILLS = 10
+BATCH = 4
+"""Records of one STORE."""
+HOUR_MS = 3_600_000
+
+
+def records(node: SecureDHT, start: int, count: int) -> list[Record]:
+    """Records of one owner, each under its own key."""
+    env = node.env
+    return [
+        make_record(
+            env.suite,
+            env.network_tag,
+            env.owner,
+            Named(env.owner.owner_id, f"record {i}"),
+            b"%d" % i * 100,
+            ttl=3600,
+            timestamp=env.clock(),
+            params=env.params,
+        )
+        for i in range(start, start + count)
+    ]
+
+
+async def store_until_killed(
+    client: SecureDHT, storer: ProcessNode, contact: VerifiedContact, batch: list[Record], kill_after: int
+) -> list[Record]:
+    """STORE everything at once, SIGKILL after `kill_after` answers; the records with a signed receipt."""
+    promised: list[Record] = []
+    answers = 0
+    enough = asyncio.Event()
+
+    async def store(some: list[Record]) -> None:
+        nonlocal answers
+        try:
+            answer = await client._peers.request(contact, Store(tuple(r.wire for r in some)))
+        except RemoteError:
+            return  # killed before it answered: no promise
+        assert isinstance(answer.body, Stored)
+        for record, receipt in zip(some, answer.body.receipts, strict=True):
+            assert (receipt.record_id, receipt.code) == (record.record_id, WireCode.OK)
+            promised.append(record)
+        answers += 1
+        if answers >= kill_after:
+            enough.set()
+
+    async def kill() -> None:
+        await enough.wait()
+        await storer.kill()
+
+    parts = [batch[i : i + BATCH] for i in range(0, len(batch), BATCH)]
+    await asyncio.gather(kill(), *map(store, parts))
+    return promised
+
+
+async def missing(client: SecureDHT, contact: VerifiedContact, promised: list[Record]) -> list[Record]:
+    """Those that a node does not hold, asked over the wire."""
+    lost: list[Record] = []
+    for record in promised:
+        answer = await client._peers.request(contact, FindValue(record.key, record.owner_id))
+        assert isinstance(answer.body, Values)
+        if [r.tbs for r in answer.body.records] != [record.wire.tbs]:
+            lost.append(record)
+    return lost
+
+
+def test_receipts_outlive_sigkill(tmp_path: Path) -> None:
+    async def main() -> None:
+        dice = random.Random(7)
+        storer = ProcessNode(1, group_address(1), tmp_path, network="demo")
+        async with make(0) as client:
+            promised: list[Record] = []
+            sent = 0
+            own_timestamp = 0
+            try:
+                for _ in range(KILLS):
+                    await storer.start((entry(client),))
+                    put = await storer.call(Put(name="own", value="00"))
+                    assert put["timestamp"] > own_timestamp, "the journal outlived the kill"
+                    own_timestamp = put["timestamp"]
+                    contact = await reach(client, storer)
+                    batch = records(client, sent, 40)
+                    sent += len(batch)
+                    kill_after = dice.randrange(1, len(batch) // BATCH)
+                    new = await store_until_killed(client, storer, contact, batch, kill_after)
+                    assert len(new) >= kill_after
+                    promised += new
+                    assert not storer.is_running
+                await storer.start((entry(client),))
+                assert not await missing(client, await reach(client, storer), promised)
+                found = await storer.call(Get(name="own"))
+                assert found["timestamp"] == own_timestamp
+            finally:
+                await storer.close()
+            assert len(promised) >= KILLS * BATCH
+
+    run(main())
+
+
+async def reach(client: SecureDHT, storer: ProcessNode) -> VerifiedContact:
+    """A session with a process, whatever is left of its former lives."""
+    await client.ping(storer.entry)
+    found = client._routing.table.get(bytes.fromhex(storer.node_id))
+    if found is not None and str(found.contact.addresses[0]) == storer.entry.partition("@")[2]:
+        return found.contact
+    return await client._entrance.reach(*split(storer.entry))
+
+
+def split(text: str) -> Any:
+    from pqdht.node.environment import split_bootstrap
+
+    return split_bootstrap(text)
+
+
+def test_remembered_contacts_replace_a_bootstrap_node_that_is_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Testnet.loopback(6, data_dir=tmp_path) as net:
+            gone, back = net.nodes[0], net.nodes[5]
+            await back.announce(["10.9.9.9:51820"])
+            config, owner, node_id = back.config, back.owner_id, back.node_id
+            assert counter(back, "table_entered") >= 3
+            await back.close()
+            await gone.close()
+            async with SecureDHT(config) as again:
+                await again.bootstrapped(10)
+                assert again.node_id == node_id
+                assert again.owner_id == owner
+                found = await net.nodes[2].find_peer(owner, ignore_local=True)
+                assert found.endpoints == ("10.9.9.9:51820",)
+                assert counter(again, "join_attempts_failed") >= 1, "the bootstrap node was really down"
+                assert len(await again.find_node(node_id)) >= 3
+
+    run(main())
+
+
+def test_contacts_are_remembered_from_the_first_minute_on(tmp_path: Path) -> None:
+    """Killed right after it joined, a process finds its way back without the bootstrap node."""
+
+    async def main() -> None:
+        process = ProcessNode(9, group_address(9), tmp_path, network="demo")
+        async with Testnet.loopback(4) as net:
+            try:
+                await process.start(net.bootstrap)
+                await process.call(Put(name="own", value="00"))
+                await process.kill()
+                await net.nodes[0].close()
+                await process.start()
+                assert process.events["ready"]["table"] >= 1
+                assert process.events["ready"]["node_id"] == process.node_id
+                await process.call(Get(name="own", ignore_local=True))
+            finally:
+                await process.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("whose", ["own", "another owner's"])
+def test_timestamps_rise_though_the_clock_is_set_back(tmp_path: Path, whose: str) -> None:
+    async def main() -> None:
+        async with Testnet.loopback(4) as net:
+            reader = net.nodes[2]
+            settings: dict[str, Any] = {"bootstrap": net.bootstrap, "data_dir": tmp_path}
+            async with make(20, **settings) as node:
+                await node.bootstrapped(10)
+                owner = node.env.owner if whose == "own" else OwnerIdentity.generate(node.env.suite)
+                puts = await asyncio.gather(*(node.put("name", b"%d" % i, owner=owner) for i in range(8)))
+                newest = max(puts, key=lambda p: p.record.timestamp)
+                assert len({p.record.timestamp for p in puts}) == 8
+            back = Parts(clock=lambda: system_clock() - HOUR_MS)
+            async with make(20, parts=back, **settings) as node:
+                await node.bootstrapped(10)
+                result = await node.put("name", b"after", owner=owner)
+                assert result.record.timestamp == newest.record.timestamp + 1
+                assert result.record.expires >= newest.record.expires
+            got = await reader.get("name", owner=owner.owner_id)
+            assert (got.value, got.verdict, got.rollback_from) == (b"after", Verdict.CONFIRMED, None)
+
+    run(main())
+
+
+def test_unplaced_publications_are_placed_after_a_restart(tmp_path: Path) -> None:
+    """Written while nobody could be reached, found once somebody is."""
+
+    async def main() -> None:
+        async with make(0, data_dir=tmp_path) as lonely:
+            alone = await lonely.put("early", b"bird")
+            owner = lonely.owner_id
+        async with Testnet.loopback(4) as net:
+            async with make(0, data_dir=tmp_path, bootstrap=net.bootstrap) as node:
+                await node.bootstrapped(10)
+                await node._publisher.republish()
+                got = await net.nodes[3].get("early", owner=owner, ignore_local=True)
+                assert got.value == b"bird"
+                assert got.record is not None
+                assert got.record.record_id == alone.record.record_id
+                assert counter(node, "records_republished") == 1
+
+    run(main())
+
+
+def test_a_restarted_node_takes_its_place_again(tmp_path: Path) -> None:
+    """Same id, another port: the others find it where it is now."""
+
+    async def main() -> None:
+        async with Testnet.loopback(5, data_dir=tmp_path) as net:
+            node = net.nodes[3]
+            before, port = node.node_id, address(node).port
+            await node.close()
+            async with SecureDHT(
+                Config(
+                    network="demo",
+                    listen=(f"tcp/{group_address(3)}:0",),
+                    data_dir=tmp_path / "node03",
+                    bootstrap=net.bootstrap,
+                )
+            ) as again:
+                await again.bootstrapped(10)
+                net.nodes[3] = again
+                assert again.node_id == before
+                await join_all(net.nodes)
+                gone = await asyncio.gather(Raw.connect(address(again)), return_exceptions=True)
+                for raw in gone:
+                    assert isinstance(raw, Raw)
+                    await raw.close()
+                assert address(again).port != port
+                for other in net.nodes:
+                    if other is not again:
+                        assert await other.ping(before) < 5
+
+    run(main())
