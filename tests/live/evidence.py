@@ -23,7 +23,7 @@ def h(label: str, *parts: bytes) -> bytes:
 
 def message(network_tag: bytes, e: list[Any]) -> bytes:
     """m of section 4."""
-    return (
+    m: bytes = (
         b"pqdht/1/message\0"
         + network_tag
         + struct.pack(">BH", e[VERSION], e[TYPE])
@@ -35,6 +35,7 @@ def message(network_tag: bytes, e: list[Any]) -> bytes:
         + e[BINDING]
         + sha3_256(e[BODY]).digest()
     )
+    return m
 
 
 def check_proof(proof: bytes, m: bytes, public: bytes) -> int:
@@ -55,7 +56,9 @@ def check_proof(proof: bytes, m: bytes, public: bytes) -> int:
     return int(size)
 
 
-def check(network_tag: bytes, envelope: bytes, request: bytes, asker: bytes, answerer: bytes, key: bytes) -> list[Any]:
+def check(
+    network_tag: bytes, envelope: bytes, request: bytes, asker: bytes, answerer: bytes, key: bytes
+) -> list[Any]:
     """One answer to one question, signed by `answerer` with `key`; returns the VALUES body.
 
     Raises AssertionError or cryptography's InvalidSignature.

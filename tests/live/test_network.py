@@ -8,16 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidSignature
 
 from pqdht import DEMO, TESTNET, Config, Content, NotFound, SecureDHT, Topic, Verdict
-from pqdht.crypto.api import Provider
-from pqdht.crypto.providers import available_providers
-from pqdht.testing.testnet import Testnet, join_all
-from tests.live import evidence
-from tests.live.harness import counter, entry, make, run
-
-N = 12
+from pqdht.testing.testnet import Testnet
+from tests.live.harness import announce_and_find, counter, entry, make, run
 
 
 def has_ipv6() -> bool:
@@ -27,101 +21,6 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-async def announce_and_find(nodes: list[SecureDHT], **how: Any) -> None:
-    """Everyone announces; everyone finds everyone, confirmed, without its own copies."""
-    await asyncio.gather(*(n.announce([f"10.1.0.{i}:51820"]) for i, n in enumerate(nodes)))
-
-    async def find_all(reader: SecureDHT) -> None:
-        for i, other in enumerate(nodes):
-            found = await reader.find_peer(other.owner_id, ignore_local=True)
-            assert found.endpoints == (f"10.1.0.{i}:51820",)
-            assert found.node_id == other.node_id
-            assert found.result.verdict is Verdict.CONFIRMED
-            assert found.result.responders >= 3
-            assert reader.node_id not in {e.node for e in found.result.evidence}
-
-    await asyncio.gather(*map(find_all, nodes))
-
-
-async def check_evidence(reader: SecureDHT, writer: SecureDHT, nodes: list[SecureDHT]) -> None:
-    """Anybody can verify what a GET returns, from the bytes alone."""
-    value = b"verifiable"
-    put = await writer.put("evidence", value)
-    got = await reader.get("evidence", owner=writer.owner_id, ignore_local=True)
-    assert got.verdict is Verdict.CONFIRMED
-    keys = {n.node_id: n.env.identity.signing.public for n in nodes}
-    tag = reader.env.network_tag
-    records: dict[bytes, bytes] = {}
-    holders: dict[bytes, None] = {}
-    for e in got.evidence:
-        values = evidence.check(tag, e.envelope, e.request, reader.node_id, e.node, keys[e.node])
-        for tbs, signature in values[evidence.RECORDS]:
-            record_id, found = evidence.check_record(tbs, signature, writer.owner_id)
-            records[record_id] = found
-            holders[e.node] = None
-        if put.record.record_id in values[evidence.SAME]:
-            holders[e.node] = None
-        assert (e.node in holders) == (e.holds == put.record.record_id)
-    assert records == {put.record.record_id: value}
-    assert len(holders) >= 3
-    first = got.evidence[0]
-    flipped = first.envelope[:-1] + bytes([first.envelope[-1] ^ 1])
-    with pytest.raises(InvalidSignature):
-        evidence.check(tag, flipped, first.request, reader.node_id, first.node, keys[first.node])
-
-
-def check_security_core(nodes: list[SecureDHT]) -> None:
-    """The counters say that nothing of what protects was left out."""
-    for node in nodes:
-        status = node.status()
-        counters = status["counters"]
-        assert counters["lookups_over_many_paths"] > 0
-        assert counters["records_fetched_from_others"] >= len(nodes) - 1
-        assert counters["signatures_of_others_verified"] >= counters["lookup_queries"]
-        assert counters["record_signatures_checked"] > 0
-        assert counters["argon2_runs"] >= min(len(nodes) - 1, status["table"])
-        assert counters["lookup_groups_counted"] >= counters["lookups"]
-        assert counters["gets.confirmed"] >= len(nodes)
-        assert counters["requests_served"] > 0
-        assert counters["lookup_failures"] == 0, "an honest live network has no failed question"
-        assert status["table_groups"] == status["table"] > 0
-        assert status["bootstrapped"]
-    assert sum(counter(n, "early_requests_served") for n in nodes) > 0
-
-
-def test_a_network_under_each_provider(provider: Provider) -> None:
-    async def main() -> None:
-        async with Testnet.loopback(N, provider=provider.name) as net:
-            assert {n.status()["provider"] for n in net.nodes} == {provider.name}
-            await announce_and_find(net.nodes)
-            await check_evidence(net.nodes[7], net.nodes[2], net.nodes)
-            check_security_core(net.nodes)
-            held = [n.status()["records"] for n in net.nodes]
-            assert min(held) < len(net.nodes), "with k = 4 nobody stores everything"
-
-    run(main())
-
-
-@pytest.mark.skipif(len(available_providers()) < 2, reason="needs both providers")
-def test_a_network_of_both_providers() -> None:
-    async def main() -> None:
-        nodes: list[SecureDHT] = []
-        try:
-            for i in range(10):
-                known = (entry(nodes[0]),) if nodes else ()
-                nodes.append(make(i, bootstrap=known, provider=("liboqs", "openssl")[i % 2]))
-                await nodes[-1].start()
-            await join_all(nodes)
-            await announce_and_find(nodes)
-            await check_evidence(nodes[1], nodes[2], nodes)
-            await check_evidence(nodes[2], nodes[1], nodes)
-            check_security_core(nodes)
-        finally:
-            await asyncio.gather(*(n.close() for n in nodes))
-
-    run(main())
 
 
 def test_the_testnet_parameters_and_every_operation() -> None:
@@ -161,7 +60,9 @@ def test_the_testnet_parameters_and_every_operation() -> None:
 @pytest.mark.parametrize("suite", [2, 3])
 def test_the_other_suites(suite: int) -> None:
     async def main() -> None:
-        async with Testnet.loopback(4, suite=suite, signing="claims", padding="constant", early="never") as net:
+        async with Testnet.loopback(
+            4, suite=suite, signing="claims", padding="constant", early="never"
+        ) as net:
             await net.nodes[1].put("name", b"value")
             got = await net.nodes[3].get("name", owner=net.nodes[1].owner_id, ignore_local=True)
             assert got.value == b"value"
@@ -243,7 +144,8 @@ def test_closing_ends_what_is_under_way() -> None:
         async with Testnet.loopback(6) as net:
             node = net.nodes[3]
             await net.nodes[0].put("name", b"value")
-            work = [asyncio.ensure_future(node.get("name", owner=net.nodes[0].owner_id)) for _ in range(10)]
+            work: list[asyncio.Future[Any]] = []
+            work += [asyncio.ensure_future(node.get("name", owner=net.nodes[0].owner_id)) for _ in range(10)]
             work.append(asyncio.ensure_future(node.find_node(bytes(32))))
             await asyncio.sleep(0)
             await node.close()

@@ -71,9 +71,7 @@ class Network(RuleBasedStateMachine):
         params = replace(TESTNET, address_groups=self.groups)
         self.net = Net(3, params=params, ips=own_group if self.groups else one_group, lookup_timeout_s=10.0)
         await self.net.grow(self.size, pause_s=0.1)
-        self.books = [
-            Book(seat.owner, Named(seat.owner.owner_id, NAME)) for seat in self.net.seats[:WRITERS]
-        ]
+        self.books = [Book(seat.owner, Named(seat.owner.owner_id, NAME)) for seat in self.net.seats[:WRITERS]]
         for w, book in enumerate(self.books):
             await self._publish(w, book, value=b"a")
 
@@ -121,7 +119,9 @@ class Network(RuleBasedStateMachine):
 
     async def _hand(self, i: int, records: list[Record]) -> list[int]:
         """STORE by somebody who holds signed records: any other node that is up."""
-        sender = next((j for j in range(self.size) if j != i and self.net.up[j] and j not in self.silent), None)
+        sender = next(
+            (j for j in range(self.size) if j != i and self.net.up[j] and j not in self.silent), None
+        )
         if sender is None:
             return []
         contact = self.net.nodes[sender]._routing.table.get(self.net.seats[i].identity.node_id)

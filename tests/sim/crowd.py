@@ -1,6 +1,6 @@
 """Fifty nodes for half an hour of virtual time, with losses and crashes, and a book of what is true.
 
-    python -m tests.sim.crowd SEED      prints the report as JSON
+python -m tests.sim.crowd SEED      prints the report as JSON
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Real nodes on a simulated network: made, killed and brought back one by one.
 
-    async def main():
-        net = Net(seed=1, params=replace(TESTNET, k=8))
-        await net.grow(50)
-        await net.nodes[3].put("x", b"hello")
+async def main():
+    net = Net(seed=1, params=replace(TESTNET, k=8))
+    await net.grow(50)
+    await net.nodes[3].put("x", b"hello")
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pqdht.constants import TESTNET, ParameterSet
 from pqdht.crypto.api import Suite, make_suite
 from pqdht.crypto.labels import network_tag
 from pqdht.errors import PqdhtError
+from pqdht.identity.contact import VerifiedContact
 from pqdht.identity.keys import NodeIdentity, OwnerIdentity
 from pqdht.node.dht import SecureDHT
 from pqdht.node.environment import Parts
@@ -172,14 +173,52 @@ class Net:
         return self.sim.clock(self.seats[i].ip)()
 
     def sign(
-        self, owner: OwnerIdentity, locator: Any, value: bytes, *, timestamp: int, ttl: int = 86_400, **more: Any
+        self,
+        owner: OwnerIdentity,
+        locator: Any,
+        value: bytes,
+        *,
+        timestamp: int,
+        ttl: int = 86_400,
+        **more: Any,
     ) -> Record:
         """A record of any owner, made outside of any node."""
         return make_record(
-            owner.suite, self.tag, owner, locator, value, ttl=ttl, timestamp=timestamp, params=self.params, **more
+            owner.suite,
+            self.tag,
+            owner,
+            locator,
+            value,
+            ttl=ttl,
+            timestamp=timestamp,
+            params=self.params,
+            **more,
         )
 
 
 def with_limits(params: ParameterSet, **limits: Any) -> ParameterSet:
     """The same network with some limits changed."""
     return replace(params, limits=replace(params.limits, **limits))
+
+
+def contact(net: Net, asker: int, of: int) -> VerifiedContact:
+    """What one node's table says of another."""
+    entry = net.nodes[asker]._routing.table.get(net.seats[of].identity.node_id)
+    assert entry is not None
+    return entry.contact
+
+
+def counter(node: SecureDHT, name: str) -> int:
+    """A counter of `status`, 0 where nothing was counted."""
+    count: int = node.status()["counters"].get(name, 0)
+    return count
+
+
+async def strangers(net: Net, n: int, ip: Callable[[int], str]) -> list[VerifiedContact]:
+    """Contacts of nodes that do not exist, with right puzzles."""
+    verifier = net.nodes[0].env.contacts
+    found = []
+    for i in range(n):
+        identity = await load_or_make_node(net.nodes[0].config, net.seats[0].suite, net.tag, net.clock())
+        found.append(verifier.verify(identity.contact((f"tcp/{ip(i)}:9",), with_key=True), net.clock()))
+    return found

@@ -68,15 +68,16 @@ class Entrance:
 
     async def _rejoin(self) -> None:
         """Greet the bootstrap entries that the table lacks; if one answers, look around again."""
+        table = self._routing.table
         entries = map(split_bootstrap, self._env.config.bootstrap)
-        lacking = [e for e in entries if self._routing.table.get(NodeId(e[0])) is None]
+        lacking = [e for e in entries if e[0] != table.own and table.get(e[0]) is None]
         outcomes = await asyncio.gather(*(self._greet(*e) for e in lacking), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, PqdhtError):
                 self._env.counters["join_attempts_failed"] += 1
             elif isinstance(outcome, BaseException):
                 raise outcome
-        if any(o is None and e[0] != self._env.identity.node_id for o, e in zip(outcomes, lacking, strict=True)):
+        if None in outcomes:
             self._env.counters["rejoined"] += 1
             await self._explore()
 

@@ -34,6 +34,10 @@ from .routing import Routing
 STATE = "publication/"
 CLOSEST_PER_PATH = 5
 UNREACHED = "UNREACHABLE"
+YOUNG_S = 600.0
+"""A node up for less does not know its surroundings well yet: ..."""
+SECOND_PLACING_S = 60.0
+"""... what it places then it places once more after this, when its table is fuller."""
 
 
 class Journal(Struct, frozen=True):
@@ -60,6 +64,11 @@ class Publication:
     confirmed: bool = False
     placed_at: int = 0
     """ms; when it last reached quorum"""
+    is_placed_young: bool = False
+
+    def interval_ms(self, usual_s: float) -> float:
+        """How long after `placed_at` it is due again."""
+        return MS * (min(usual_s, SECOND_PLACING_S) if self.is_placed_young else usual_s)
 
 
 @dataclass(slots=True)
@@ -98,6 +107,7 @@ class Publisher:
         self._owners: dict[bytes, OwnerIdentity] = {env.owner.owner_id: env.owner}
         self._own: dict[tuple[bytes, bytes], Publication] = {}
         self._background: dict[asyncio.Task[None], None] = {}
+        self._started = asyncio.get_running_loop().time()
 
     # --- making records ------------------------------------------------------------------------
 
@@ -134,8 +144,8 @@ class Publisher:
         lasting = ttl_s
         if last is not None and last.record.expires > timestamp + ttl_s * MS:
             # A new version must not expire before what it replaces, or the old one would return.
-            lasting = -(-(last.record.expires - timestamp) // MS)
-        lasting = min(lasting, self._env.params.limits.ttl_max_s)
+            needed = -(-(last.record.expires - timestamp) // MS)
+            lasting = max(lasting, min(needed, self._env.params.limits.ttl_max_s))
         record = make_record(
             self._env.suite,
             self._env.network_tag,
@@ -197,6 +207,7 @@ class Publisher:
                 confirmed=result.confirmed,
             )
         publication.confirmed = True
+        publication.is_placed_young = not publication.placed_at and started - self._started < YOUNG_S
         publication.placed_at = self._env.clock()
         if self._is_current(publication):  # else the journal holds a newer version already
             await self._save(publication)
@@ -223,7 +234,9 @@ class Publisher:
             for c in [*walk.lookup.closest(params.k), *wide]:
                 chosen[c.node_id] = (c.contact, groups[c.node_id])
         own_group = self._env.own_group
-        closest = sorted([*near, (own, own_group)], key=lambda n: distance(n[0], record.key))[: params.k]
+        if self._env.addresses or walk is None:  # nobody could ever read it from a node without an address
+            near.append((own, own_group))
+        closest = sorted(near, key=lambda n: distance(n[0], record.key))[: params.k]
         placement = Placement(record, PutTally(closest, params.k, params.address_groups))
         members = dict(closest)
         placement.targets = [(c, g, n in members) for n, (c, g) in chosen.items()]
@@ -287,26 +300,24 @@ class Publisher:
 
     async def republish(self) -> None:
         """Place again what was placed long ago; renew announcements at half their life."""
-        now = self._env.clock()
-        interval = int(self._env.config.republish_interval_s * MS)
         for slot, publication in list(self._own.items()):
-            if not self._is_current(publication):
-                continue
-            record = publication.record
-            half = record.timestamp + publication.ttl_s * MS // 2
-            if publication.renew and now >= half:
-                await self.put(
-                    record.locator,
-                    record.value,
-                    owner=publication.owner,
-                    ttl_s=publication.ttl_s,
-                    renew=True,
-                )
-            elif record.expires <= now:
-                await self._forget(slot, publication)
-            elif publication.confirmed and now - publication.placed_at >= interval:
-                self._env.counters["records_republished"] += 1
-                await self.place(publication)
+            if self._is_current(publication):
+                try:
+                    await self._refresh(slot, publication)
+                except QuorumNotReached:
+                    continue  # queued; `retry` goes on with it
+
+    async def _refresh(self, slot: tuple[bytes, bytes], publication: Publication) -> None:
+        now, record = self._env.clock(), publication.record
+        usual = self._env.config.republish_interval_s
+        if publication.renew and now >= record.timestamp + publication.ttl_s * MS // 2:
+            owner, ttl_s = publication.owner, publication.ttl_s
+            await self.put(record.locator, record.value, owner=owner, ttl_s=ttl_s, renew=True)
+        elif record.expires <= now:
+            await self._forget(slot, publication)
+        elif publication.confirmed and now - publication.placed_at >= publication.interval_ms(usual):
+            self._env.counters["records_republished"] += 1
+            await self.place(publication)
 
     def last(self, locator: Locator, owner: bytes) -> Record | None:
         """The last version this node wrote there, None if never (or long expired)."""

@@ -232,6 +232,17 @@ def test_the_bounded_cache_of_a_verifier_is_only_slower_never_wrong() -> None:
     assert verifier.argon2_runs == 3
 
 
+def test_a_contact_told_again_is_not_made_again_until_it_is_pushed_out() -> None:
+    verifier = ContactVerifier(SUITE, TESTNET, TAG, cache_size=1)
+    told = NODE.contact(("tcp/127.1.1.1:1",))
+    first = verifier.verify(told, NOW)
+    assert verifier.verify(change(told), NOW) is first
+    elsewhere = verifier.verify(change(told, addresses=("tcp/127.1.2.1:1",)), NOW)
+    assert elsewhere.addresses != first.addresses
+    assert verifier.verify(told, NOW) == first
+    assert verifier.verify(told, NOW) is not first
+
+
 def test_the_size_of_a_contact_is_pinned() -> None:
     """Section 2 says about 160 bytes without key."""
     assert len(encode(NODE.contact())) == 120

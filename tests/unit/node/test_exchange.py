@@ -1,0 +1,93 @@
+"""Questions and answers over one session; what a bad answerer can do is tests/sim/test_answers.py."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from pqdht.errors import PeerTimeout, PeerUnreachable, SessionFailed, WireCode
+from pqdht.node.exchange import Question
+from pqdht.testing.loop import run
+from pqdht.wire.messages import FindNode, FindValue, Nodes, Ping, Values
+from tests.sim.harness import Net, contact, counter
+
+
+def test_each_question_gets_its_own_answer_and_its_proof() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(4)
+        node, to = net.nodes[0], contact(net, 0, 1)
+        bodies = [FindNode(bytes([i]) * 32) for i in range(20)] + [
+            FindValue(bytes([i]) * 32) for i in range(20)
+        ]
+        answers = await asyncio.gather(*(node._peers.request(to, b) for b in bodies))
+        for asked, answer in zip(bodies, answers, strict=True):
+            if isinstance(asked, FindNode):
+                assert isinstance(answer.body, Nodes)
+                assert answer.body.target == asked.target
+            else:
+                assert isinstance(answer.body, Values)
+                assert answer.body.key == asked.key
+            assert answer.request
+            assert answer.bytes == len(answer.envelope) + len(answer.request)
+            assert answer.rtt_s == pytest.approx(0.05, abs=0.002)
+        assert counter(net.nodes[1], "signatures_made") < counter(net.nodes[1], "messages_signed")
+        await net.close()
+
+    run(main)
+
+
+def test_a_question_that_is_over_is_not_asked() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        exchange = net.nodes[0]._peers.sessions[net.nodes[1].node_id].exchange
+        served = counter(net.nodes[1], "requests_served")
+        question = Question(Ping(), asyncio.get_running_loop().create_future(), 5.0)
+        question.fail(PeerTimeout("gone"))
+        question.fail(PeerTimeout("twice"))
+        exchange.ask(question)
+        await asyncio.sleep(1.0)
+        assert counter(net.nodes[1], "requests_served") == served
+        assert not exchange.in_use
+        exchange._conn.close()
+        late = Question(Ping(), asyncio.get_running_loop().create_future(), 5.0)
+        exchange.ask(late)
+        with pytest.raises(PeerUnreachable):
+            await late.future
+        await net.close()
+
+    run(main)
+
+
+def test_a_refusal_carries_code_wait_and_time() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        exchange = net.nodes[0]._peers.sessions[net.nodes[1].node_id].exchange
+        refusal = exchange.refusal(WireCode.BUSY, 1500)
+        assert (refusal.code, refusal.retry_after, refusal.time) == (1, 1500, net.clock(0))
+        await net.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("field", ["sender", "receiver", "binding", "version"])
+def test_an_envelope_of_somebody_else_ends_the_session(field: str) -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        conn = net.nodes[0]._peers.sessions[net.nodes[1].node_id]
+        question = Question(Ping(), asyncio.get_running_loop().create_future(), 5.0)
+        e = conn.exchange.question_envelope(question, net.nodes[1].node_id, bytes(32))
+        bad = msgspec.structs.replace(e, **{field: 0 if field == "version" else b"\x01" * 32})
+        conn.exchange._questions[question.rpc_id] = question
+        conn.exchange.sign(bad, conn.exchange._send_asked)
+        with pytest.raises(PeerUnreachable):
+            await question.future
+        assert counter(net.nodes[1], f"failed.{SessionFailed.__name__}") == 1
+        await net.close()
+
+    run(main)

@@ -1,0 +1,80 @@
+"""Walks: whom they reach, what they count, how they end."""
+
+from __future__ import annotations
+
+import pytest
+
+from pqdht.errors import NotBootstrapped
+from pqdht.ids import distance
+from pqdht.testing.loop import run
+from pqdht.wire.messages import FindNode
+from tests.sim.harness import Net
+
+
+def test_a_walk_finds_the_closest_nodes_over_several_paths() -> None:
+    async def main() -> None:
+        net = Net(seed=4)
+        await net.grow(16)
+        node, target = net.nodes[7], bytes(range(32))
+        walk = await node._lookups.find(target, end=8)
+        others = sorted((n.node_id for n in net.nodes if n is not node), key=lambda i: distance(i, target))
+        assert [c.node_id for c in walk.lookup.closest(8)] == others[:8]
+        assert walk.lookup.paths_used == 4
+        assert walk.queries >= len(walk.answers) > 8
+        assert walk.bytes > 0
+        assert {a.node_id for a in walk.answers.values()} == set(walk.answers)
+        assert all(a.envelope and a.request for a in walk.answers.values())
+        assert node.status()["counters"]["lookups_over_many_paths"] > 0
+        await net.close()
+
+    run(main)
+
+
+def test_without_anybody_there_is_no_walk() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(1)
+        with pytest.raises(NotBootstrapped):
+            net.nodes[0]._lookups.begin(bytes(32), lambda: FindNode(bytes(32)), lambda a, p: False, end=5)
+        await net.close()
+
+    run(main)
+
+
+def test_a_walk_goes_round_the_silent_and_stops_when_told() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(10)
+        for i in (3, 4, 5):
+            net.sim.unreachable(net.seats[i].ip)
+        node = net.nodes[0]
+        walk = await node._lookups.find(net.nodes[3].node_id, end=8)
+        assert len(walk.answers) == 6
+        assert walk.failures == 3
+        seen: list[bytes] = []
+        first = node._lookups.begin(
+            bytes(32), lambda: FindNode(bytes(32)), lambda a, _: bool(seen.append(a.node_id)) or True, end=5
+        )
+        await node._lookups.drive(first)
+        assert len(seen) == 1
+        assert not first.lookup.done
+        await net.close()
+
+    run(main)
+
+
+def test_a_walk_ends_at_its_time_limit() -> None:
+    async def main() -> None:
+        net = Net(lookup_timeout_s=2.0)
+        await net.grow(6)
+        for seat in net.seats[1:]:
+            net.sim.unreachable(seat.ip)
+        node = net.nodes[0]
+        for conn in list(node._peers.sessions.values()):
+            conn.link.abort()
+        walk = await node._lookups.find(bytes(32), end=5)
+        assert walk.answers == {}
+        assert node.status()["counters"]["lookups_timed_out"] == 1
+        await net.close()
+
+    run(main)

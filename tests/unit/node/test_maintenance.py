@@ -1,0 +1,117 @@
+"""What a node does by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from pqdht.constants import TESTNET
+from pqdht.errors import PqdhtError
+from pqdht.ids import distance
+from pqdht.records import Named
+from pqdht.testing.loop import VirtualLoop, run
+from tests.sim.harness import Net, counter
+
+K4 = replace(TESTNET, k=4)
+
+
+def test_a_newcomer_is_given_what_it_is_responsible_for() -> None:
+    async def main() -> None:
+        net = Net(params=K4)
+        await net.grow(8)
+        owner = net.nodes[0].owner_id
+        for i in range(12):
+            await net.nodes[0].put(f"n{i}", b"v")
+        newcomer = await net.add()
+        await newcomer.bootstrapped(10.0)
+        await asyncio.sleep(30.0)
+        ids = [s.identity.node_id for s in net.seats]
+        keys = [Named(owner, f"n{i}").key() for i in range(12)]
+        mine = [k for k in keys if newcomer.node_id in sorted(ids, key=lambda n, k=k: distance(n, k))[:4]]  # type: ignore[misc]
+        assert mine
+        assert all(newcomer._keeper.find(k) for k in mine)
+        assert sum(counter(n, "records_handed_over") for n in net.nodes) >= len(mine)
+        await net.close()
+
+    run(main)
+
+
+def test_records_outlive_all_who_first_stored_them() -> None:
+    """Storers replicate: each hour some die, and the record stays."""
+
+    async def main() -> None:
+        net = Net(params=K4, replicate_interval_s=300.0)
+        await net.grow(12)
+        put = await net.nodes[0].put("x", b"v")
+        owner = net.nodes[0].owner_id
+        first = [r.node for r in put.receipts if r.code == "OK"]
+        for i in [i for i, s in enumerate(net.seats) if i and s.identity.node_id in first][:6]:
+            await net.crash(i)
+            await asyncio.sleep(700.0)
+        await net.crash(0)
+        reader = next(n for n, up in zip(net.nodes, net.up, strict=True) if up)
+        assert (await reader.get("x", owner=owner, ignore_local=True)).value == b"v"
+        assert (
+            sum(counter(n, "records_replicated") for n, up in zip(net.nodes, net.up, strict=True) if up) > 0
+        )
+        await net.close()
+
+    run(main)
+
+
+def test_what_expired_leaves_the_disk() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(3)
+        await net.nodes[0].put("x", b"v", ttl=60)
+        assert net.nodes[1].status()["records"] == 1
+        await asyncio.sleep(150.0)
+        assert [n.status()["records"] for n in net.nodes] == [0, 0, 0]
+        assert counter(net.nodes[1], "records_expired") == 1
+        await net.close()
+
+    run(main)
+
+
+def test_the_dead_leave_the_tables_and_the_living_stay() -> None:
+    async def main() -> None:
+        net = Net(max_table_idle_s=300.0)
+        await net.grow(8)
+        await net.crash(5, silent=True)
+        await asyncio.sleep(2400.0)
+        dead = net.seats[5].identity.node_id
+        for node, up in zip(net.nodes, net.up, strict=True):
+            if up:
+                peers = [p.node_id for p in node.peers()]
+                assert dead not in peers
+                assert len(peers) == 6
+        assert counter(net.nodes[0], "walks") > 3
+        await net.close()
+
+    run(main)
+
+
+def test_a_failing_chore_ends_no_other() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        net = Net()
+        await net.grow(2)
+        maintenance = net.nodes[0]._maintenance
+
+        async def broken() -> None:
+            raise ValueError("a bug")
+
+        async def refused() -> None:
+            raise PqdhtError("not now")
+
+        await maintenance._guarded(broken)
+        await maintenance._guarded(refused)
+        assert counter(net.nodes[0], "chores_failed.broken") == 1
+        assert counter(net.nodes[0], "chores_failed.refused") == 1
+        await asyncio.sleep(600.0)
+        assert counter(net.nodes[0], "walks") > 0
+        assert loop.unhandled == []
+        await net.close()
+
+    run(main)

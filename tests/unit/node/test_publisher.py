@@ -1,0 +1,184 @@
+"""Versions, the journal, receipts, and keeping alive."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pqdht.errors import ConfigError, NotBootstrapped, QuorumNotReached, StorageError
+from pqdht.kad.quorum import PutTally
+from pqdht.node.publisher import Placement, code_name
+from pqdht.records import Content, Named
+from pqdht.testing.loop import run
+from tests.sim.harness import Disk, Net
+from tests.unit.node.parts import environment, sign
+
+
+def test_timestamps_rise_and_a_new_version_lasts_as_long_as_the_old() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(1)
+        (node,) = net.nodes
+        first = (await node.put("x", b"1", ttl=10_000)).record
+        second = (await node.put("x", b"2", ttl=100)).record  # at the same instant
+        assert second.timestamp == first.timestamp + 1
+        assert second.expires >= first.expires
+        gone = (await node.delete("x")).record
+        assert gone.is_tombstone
+        assert gone.ttl == net.params.limits.ttl_max_s
+        after = (await node.put("x", b"3", ttl=100)).record
+        assert after.expires >= gone.expires - 1000
+        net.sim.set_skew(net.seats[0].ip, -240_000)  # the clock is set back
+        last = (await node.put("x", b"4")).record
+        assert last.timestamp == after.timestamp + 1
+        await net.close()
+
+    run(main)
+
+
+def test_the_journal_survives_a_crash_so_no_timestamp_is_used_twice() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(1)
+        put = await net.nodes[0].put("x", b"1")
+        await net.crash(0)
+        net.sim.set_skew(net.seats[0].ip, -240_000)
+        node = await net.restart(0)
+        again = await node.put("x", b"2")
+        assert again.record.timestamp == put.record.timestamp + 1
+        await net.close()
+
+    run(main)
+
+
+def test_a_damaged_journal_entry_is_counted_and_left() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(1)
+        await net.nodes[0].put("x", b"1")
+        await net.nodes[0].put("y", b"1")
+        (name, _) = net.seats[0].disk.list_states("publication/")
+        await net.seats[0].disk.save_state(name, b"garbage")
+        await net.crash(0)
+        node = await net.restart(0)
+        assert node.status()["counters"]["publications_damaged"] == 1
+        assert len(node._publisher._own) == 1
+        await net.close()
+
+    run(main)
+
+
+def test_what_could_not_be_journalled_was_never_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        node = net.nodes[0]
+        first = await node.put("x", b"1")
+
+        async def fail(self: Disk, name: str, blob: bytes) -> None:
+            raise StorageError("no")
+
+        with monkeypatch.context() as m:
+            m.setattr(Disk, "save_state", fail)
+            with pytest.raises(StorageError):
+                await node.put("x", b"2")
+        assert node._publisher.last(Named(node.owner_id, "x"), node.owner_id) == first.record
+        assert (await net.nodes[1].get("x", owner=node.owner_id, ignore_local=True)).value == b"1"
+        await net.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("ttl", [0, 59, 604_801])
+def test_what_no_storer_would_take_is_not_signed(ttl: int) -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(1)
+        for where, value, lasting in (
+            ("x", b"1", ttl),
+            ("x", bytes(40_000), 60),
+            (Content.of(b"a"), b"b", 60),
+        ):
+            with pytest.raises(ConfigError):
+                await net.nodes[0].put(where, value, ttl=lasting)  # type: ignore[arg-type]
+        assert net.nodes[0].status()["records"] == 0
+        await net.close()
+
+    run(main)
+
+
+def test_short_of_quorum_says_who_said_what_and_is_retried() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(5)
+        for seat in net.seats[1:]:
+            seat.disk._index._max_bytes = 0  # full disks
+        with pytest.raises(QuorumNotReached) as e:
+            await net.nodes[0].put("x", b"1")
+        result = e.value.result
+        assert (result.need, result.confirmed) == (3, 1)
+        assert sorted(r.code for r in result.receipts) == ["OK"] + ["STORAGE_FULL"] * 4
+        for seat in net.seats[1:]:
+            seat.disk._index._max_bytes = 10**9
+        await asyncio.sleep(30.0)
+        found = await net.nodes[3].get("x", owner=net.nodes[0].owner_id, ignore_local=True)
+        assert found.value == b"1"
+        assert net.nodes[0].status()["counters"]["puts_retried"] >= 1
+        await net.close()
+
+    run(main)
+
+
+def test_who_knows_nobody_but_should_does_not_pretend() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        await net.crash(0)
+        lonely = await net.add()
+        with pytest.raises(NotBootstrapped):
+            await lonely.put("x", b"1")
+        await net.close()
+
+    run(main)
+
+
+def test_records_are_put_again_and_announcements_renewed() -> None:
+    async def main() -> None:
+        net = Net(republish_interval_s=600.0, announce_ttl_s=1200)
+        await net.grow(4)
+        node = net.nodes[1]
+        await node.put("x", b"1", ttl=3000)
+        announced = await node.announce(["203.0.113.5:51820"])
+        for disk in (s.disk for s in net.seats):
+            for key in disk.keys():
+                disk._index.remove(key, node.owner_id)
+        await asyncio.sleep(1000.0)
+        assert (await net.nodes[3].get("x", owner=node.owner_id, ignore_local=True)).value == b"1"
+        await asyncio.sleep(1500.0)  # longer than the announcement was to live
+        peer = await net.nodes[3].find_peer(node.owner_id, ignore_local=True)
+        assert peer.endpoints == ("203.0.113.5:51820",)
+        assert peer.result.record is not None
+        assert peer.result.record.timestamp > announced.record.timestamp
+        await asyncio.sleep(1500.0)
+        assert len(net.nodes[3]._keeper.find(Named(node.owner_id, "x").key())) == 0  # not renewed: it ends
+        await net.close()
+
+    run(main)
+
+
+def test_a_placement_counts_receipts_of_the_closest_only() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        a, b, c = (bytes([i]) * 32 for i in range(3))
+        placement = Placement(sign(env), PutTally([(a, "1"), (b, "2")], 20, True), waiting=3)
+        placement.add(c, "3", "OK", 1, False)  # type: ignore[arg-type]
+        placement.add(a, "1", "OK", 1, True)  # type: ignore[arg-type]
+        assert not placement.reached.is_set()
+        placement.add(b, "2", "QUOTA", 0, True)  # type: ignore[arg-type]
+        assert placement.reached.is_set()  # everybody has spoken
+        assert not placement.tally.reached
+        assert code_name(0) == "OK"
+        assert code_name(999) == "CODE_999"
+
+    run(main)

@@ -1,0 +1,256 @@
+"""GET: verdicts, repair, what is never believed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from pqdht.constants import TESTNET
+from pqdht.errors import NotBootstrapped, NotConfirmed, NotFound, WireCode
+from pqdht.identity.keys import OwnerIdentity
+from pqdht.ids import distance
+from pqdht.kad.quorum import Verdict
+from pqdht.node.connection import Connection
+from pqdht.node.dht import SecureDHT
+from pqdht.node.exchange import Reply
+from pqdht.node.handlers import to_wire
+from pqdht.records import Content, Named, Record, Topic
+from pqdht.testing.loop import run
+from pqdht.wire.messages import Body, Receipt, Store, Stored
+from tests.sim.adversary import Lie, corrupt
+from tests.sim.harness import Net
+
+
+async def plant(net: Net, record: Record, *at: int) -> None:
+    """Put a record into some nodes' stores, as if it had been stored there."""
+    for i in at:
+        (receipt,) = await net.nodes[i]._keeper.keep([record.wire], "planted", replica=True)
+        assert receipt.code == 0
+
+
+def refuse(node: SecureDHT) -> None:
+    """Answer every STORE with OUTDATED; the rest as before."""
+    liar = node._handlers
+
+    class Refusing:
+        def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
+            if isinstance(body, Store):
+                ids = [node.env.records.parse(w).record_id for w in body.records]
+                reply(Stored(tuple(Receipt(i, int(WireCode.OUTDATED), 0) for i in ids), 0))
+            else:
+                liar.serve(conn, body, reply)
+
+        async def close(self) -> None:
+            await liar.close()
+
+    node._handlers = Refusing()  # type: ignore[assignment]
+
+
+def closest(net: Net, record: Record) -> list[int]:
+    return sorted(range(len(net.nodes)), key=lambda i: distance(net.seats[i].identity.node_id, record.key))
+
+
+def test_one_holder_among_empties_is_repaired_first() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        owner = net.seats[0].owner
+        record = net.sign(owner, Named(owner.owner_id, "x"), b"1", timestamp=net.clock())
+        await plant(net, record, 2)
+        result = await net.nodes[5].get("x", owner=owner.owner_id, ignore_local=True)
+        assert (result.verdict, result.repaired) == (Verdict.CONFIRMED, 4)
+        assert sum(bool(n._keeper.find(record.key)) for n in net.nodes) == 5
+        assert sum(e.holds == record.record_id for e in result.evidence) == 1
+        await net.close()
+
+    run(main)
+
+
+def test_liars_who_refuse_the_newest_leave_it_contested_and_never_win() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        owner, now = net.seats[0].owner, net.clock()
+        at = Named(owner.owner_id, "x")
+        old = net.sign(owner, at, b"old", timestamp=now)
+        new = net.sign(owner, at, b"new", timestamp=now + 1)
+        await plant(net, old, 0, 1, 2, 3, 4)
+        await plant(net, new, 4)
+        for i in range(4):
+            corrupt(net.nodes[i], Lie.STALE, lambda key: [old.wire, new.wire])
+        how = {"owner": owner.owner_id, "ignore_local": True, "consistency": "all"}
+        result = await net.nodes[5].get("x", **how)  # type: ignore[arg-type]
+        assert (result.value, result.repaired) == (b"new", 4)  # they sign that they took it
+        for i in range(4):
+            refuse(net.nodes[i])
+        with pytest.raises(NotConfirmed) as e:
+            await net.nodes[5].get("x", **how)  # type: ignore[arg-type]
+        assert (e.value.result.value, e.value.result.confirmations) == (b"new", 1)
+        await net.close()
+
+    run(main)
+
+
+def test_a_newer_version_seen_only_outside_the_closest_wins_after_repair() -> None:
+    async def main() -> None:
+        net = Net(params=replace(TESTNET, k=4))
+        await net.grow(14)
+        owner, now = net.seats[0].owner, net.clock()
+        at = Named(owner.owner_id, "x")
+        old = net.sign(owner, at, b"old", timestamp=now)
+        new = net.sign(owner, at, b"new", timestamp=now + 1)
+        order = closest(net, old)
+        await plant(net, old, *order[:5])
+        await plant(net, new, order[7])
+        reader = net.nodes[order[-1]]
+        result = await reader.get("x", owner=owner.owner_id, ignore_local=True, consistency="all")
+        assert result.value == b"new"
+        assert result.verdict is Verdict.CONFIRMED
+        assert result.repaired >= 3
+        await net.close()
+
+    run(main)
+
+
+def test_equivocation_is_contested_and_both_are_never_mixed() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        owner, now = net.seats[0].owner, net.clock()
+        twins = [net.sign(owner, Named(owner.owner_id, "x"), v, timestamp=now) for v in (b"a", b"b")]
+        await plant(net, twins[0], 0, 1, 2)
+        await plant(net, twins[1], 3, 4)
+        with pytest.raises(NotConfirmed) as e:
+            await net.nodes[5].get("x", owner=owner.owner_id, ignore_local=True, consistency="all")
+        assert e.value.result.verdict is Verdict.CONTESTED
+        assert e.value.result.value == b"a"
+        assert e.value.result.repaired == 0
+        await net.close()
+
+    run(main)
+
+
+def test_forgeries_are_disbelieved_and_named() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(5)
+        await net.nodes[0].put("x", b"1")
+        owner = net.nodes[0].owner_id
+        history = [r for n in net.nodes for r in n._keeper.find(Named(owner, "x").key())][:1]
+        for node in net.nodes[:4]:
+            corrupt(node, Lie.FORGE, lambda key: [to_wire(r) for r in history])
+        with pytest.raises(NotFound) as e:
+            await net.nodes[4].get("x", owner=owner, ignore_local=True)
+        assert e.value.result.verdict is Verdict.INVALID_ONLY
+        assert net.nodes[4].status()["counters"]["records_disbelieved.BAD_RECORD"] >= 4
+        corrupt(net.nodes[0], None, lambda key: [])
+        with pytest.raises(NotFound):
+            await net.nodes[4].get("y", owner=owner)
+        await net.close()
+
+    run(main)
+
+
+def test_a_rollback_is_noticed_and_contested() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        owner, now = net.seats[0].owner, net.clock()
+        at = Named(owner.owner_id, "x")
+        old, new = (net.sign(owner, at, v, timestamp=t) for v, t in ((b"old", now), (b"new", now + 1)))
+        await plant(net, new, 0, 1, 2, 3, 4)
+        reader = net.nodes[5]
+        assert (await reader.get("x", owner=owner.owner_id, ignore_local=True)).value == b"new"
+        for i in range(5):
+            corrupt(net.nodes[i], Lie.STALE, lambda key: [old.wire])
+        with pytest.raises(NotConfirmed) as e:
+            await reader.get("x", owner=owner.owner_id, ignore_local=True)
+        assert e.value.result.rollback_from == now + 1
+        assert reader.status()["counters"]["rollbacks_seen"] == 1
+        await net.close()
+
+    run(main)
+
+
+def test_content_is_its_own_confirmation() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        at = Content.of(b"hello")
+        record = net.sign(net.seats[0].owner, at, b"hello", timestamp=net.clock())
+        await plant(net, record, 3)
+        result = await net.nodes[5].get(at, ignore_local=True)
+        assert (result.value, result.verdict, result.confirmations) == (b"hello", Verdict.CONFIRMED, 1)
+        await net.close()
+
+    run(main)
+
+
+def test_topics_give_each_owners_value_with_its_own_verdict() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(7)
+        for node in net.nodes[:3]:
+            await node.put(Topic("t"), node.node_id.hex().encode())
+        await net.nodes[1].delete(Topic("t"))
+        found = await net.nodes[5].get_topic("t", ignore_local=True)
+        owners = [net.nodes[0].owner_id, net.nodes[2].owner_id]
+        assert [r.owner for r in found] == sorted(owners)
+        assert all(r.verdict is Verdict.CONFIRMED for r in found)
+        one = await net.nodes[5].get(Topic("t"), owner=owners[0], ignore_local=True)
+        assert one.value == net.nodes[0].node_id.hex().encode()
+        assert await net.nodes[4].get_topic("nobody") == []
+        await net.close()
+
+    run(main)
+
+
+def test_the_own_copy_is_left_out_when_asked_and_never_enough() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(3)
+        owner = OwnerIdentity.generate(net.seats[0].suite)
+        record = net.sign(owner, Named(owner.owner_id, "x"), b"1", timestamp=net.clock())
+        await plant(net, record, 0)
+        with pytest.raises(NotFound):
+            await net.nodes[0].get("x", owner=owner.owner_id, ignore_local=True)
+        for i in (1, 2):
+            net.sim.unreachable(net.seats[i].ip)
+        with pytest.raises(NotBootstrapped) as e:  # cut off: the own copy proves nothing
+            await net.nodes[1].get("x", owner=owner.owner_id, timeout=20.0)
+        assert e.value.result.verdict is Verdict.NOT_BOOTSTRAPPED
+        await net.close()
+
+    run(main)
+
+
+def test_a_get_ends_at_its_time_limit() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(4)
+        await net.nodes[0].put("x", b"1")
+        for seat in net.seats[:3]:
+            net.sim.unreachable(seat.ip)
+        at = asyncio.get_running_loop().time()
+        with pytest.raises((NotFound, NotConfirmed, NotBootstrapped)) as e:
+            await net.nodes[3].get("x", owner=net.nodes[0].owner_id, ignore_local=True, timeout=0.3)
+        assert asyncio.get_running_loop().time() - at == pytest.approx(0.3)
+        assert e.value.result.verdict is Verdict.TIMED_OUT
+        await net.close()
+
+    run(main)
+
+
+def test_what_expired_is_not_found() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(1)
+        await net.nodes[0].put("x", b"1", ttl=60)
+        await asyncio.sleep(61.0)
+        with pytest.raises(NotFound):
+            await net.nodes[0].get("x")
+        await net.close()
+
+    run(main)

@@ -1,0 +1,130 @@
+"""Who enters the table, who is passed on, who is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import msgspec
+
+from pqdht.errors import DialHeldBack, PeerError, PeerTimeout, WireCode
+from pqdht.node.routing import REMEMBERED, Routing
+from pqdht.testing.loop import run
+from tests.sim.harness import Net
+from tests.unit.node.parts import environment, identity
+
+
+def test_only_believable_contacts_of_an_answer_are_taken() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        routing = Routing(env)
+        good = [(await identity(env)).contact((f"tcp/10.0.{i}.1:1",)) for i in range(4)]
+        nowhere = msgspec.structs.replace(good[1], addresses=())
+        ours = env.identity.contact(("tcp/10.0.9.1:1",))
+        false = msgspec.structs.replace(good[2], nonce=bytes(8))
+        found = routing.candidates([good[0], nowhere, ours, good[3]])
+        assert [c.group for c in found] == ["10.0.0.0/24", "10.0.3.0/24"]
+        assert len(routing.candidates([good[0], false, good[3]])) == 1  # after a false one nothing counts
+        assert env.counters["contacts_refused.BadPuzzle"] == 1
+
+    run(main)
+
+
+def test_what_is_remembered_comes_back_unless_damaged_or_expired() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(5)
+        node = net.nodes[2]
+        await node._routing.save()
+        known = {c.node_id for c in node._routing.load()}
+        assert known == {p.node_id for p in node.peers()}
+        assert all(c.kem_key is not None for c in node._routing.load())
+        store = node.env.store
+        blob = store.load_state(REMEMBERED)
+        assert blob is not None
+        await store.save_state(REMEMBERED, blob[:-1])
+        assert node._routing.load() == []
+        assert node.status()["counters"]["remembered_contacts_damaged"] == 1
+        await store.save_state(REMEMBERED, blob)
+        net.sim.set_skew(net.seats[2].ip, 38 * 86_400_000)
+        assert node._routing.load() == []
+        await net.close()
+
+    run(main)
+
+
+def test_silence_evicts_and_refusals_do_not() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(3)
+        node, other = net.nodes[0], net.nodes[1].node_id
+        routing = node._routing
+        for error in (DialHeldBack("later"), PeerError("no", code=WireCode.BUSY)):
+            for _ in range(9):
+                routing.failed(other, error)
+        assert routing.table.get(other) is not None
+        routing.failed(other, PeerTimeout("silent"))
+        await asyncio.sleep(1.0)
+        routing.heard(net.nodes[2].node_id)  # we are not deaf ourselves
+        for _ in range(2):
+            routing.failed(other, PeerTimeout("silent"))
+        assert routing.table.get(other) is None
+        assert node.env.counters["table_evicted"] == 1
+        await net.close()
+
+    run(main)
+
+
+def test_only_who_was_heard_lately_is_passed_on() -> None:
+    async def main() -> None:
+        net = Net(max_table_idle_s=100.0)
+        await net.grow(4)
+        node = net.nodes[0]
+        target = bytes(32)
+        everybody = [c.node_id for _, c in node._routing.to_pass_on(target, 9, b"")]
+        assert len(everybody) == 3
+        distances = [d for d, _ in node._routing.to_pass_on(target, 9, b"")]
+        assert distances == sorted(distances)
+        assert [c.node_id for _, c in node._routing.to_pass_on(target, 9, everybody[0])] == everybody[1:]
+        quiet = net.nodes.index(next(n for n in net.nodes if n.node_id == everybody[0]))
+        net.sim.unreachable(net.seats[quiet].ip)
+        await asyncio.sleep(110.0)
+        assert [c.node_id for _, c in node._routing.to_pass_on(target, 9, b"")] == everybody[1:]
+        assert len(node._routing.seeds(target, 9)) >= 2
+        await net.close()
+
+    run(main)
+
+
+def test_who_has_no_address_is_served_and_not_entered() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(3)
+        client = await net.add(listen=())
+        await client.bootstrapped(10.0)
+        await asyncio.sleep(5.0)
+        assert len(client.peers()) == 3
+        assert all(client.node_id not in [p.node_id for p in n.peers()] for n in net.nodes[:3])
+        await net.nodes[1].put("x", b"1")
+        assert (await client.get("x", owner=net.nodes[1].owner_id)).value == b"1"
+        put = await client.put("y", b"2")
+        assert client.node_id not in [r.node for r in put.receipts]
+        assert (await net.nodes[0].get("y", owner=client.owner_id)).value == b"2"
+        await net.close()
+
+    run(main)
+
+
+def test_the_table_follows_the_limits_of_the_network() -> None:
+    async def main() -> None:
+        env, _ = await environment(limits={"table_per_group": 1})
+        off, _ = await environment(params=replace(env.params, address_groups=False))
+        for each, most in ((env, 1), (off, 5)):
+            routing = Routing(each)
+            for i in range(5):
+                who = await identity(each)
+                contact = each.contacts.verify(who.contact((f"tcp/10.0.0.{i + 1}:1",)), each.clock())
+                routing.table.add(contact.node_id, contact, contact.group, contact.wide_group, 0.0)
+            assert len(routing.table) == most
+
+    run(main)
