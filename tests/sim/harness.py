@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from pqdht.config import Config
 from pqdht.constants import TESTNET, ParameterSet
 from pqdht.crypto.api import Suite, make_suite
 from pqdht.crypto.labels import network_tag
-from pqdht.errors import PqdhtError
+from pqdht.errors import PqdhtError, WireCode
 from pqdht.identity.contact import VerifiedContact
 from pqdht.identity.keys import NodeIdentity, OwnerIdentity
 from pqdht.node.dht import SecureDHT
@@ -29,9 +29,12 @@ from pqdht.records import Record, make_record
 from pqdht.storage.memory import MemoryStore
 from pqdht.testing.fake import FakeProvider
 from pqdht.testing.latency import Constant
+from pqdht.testing.loop import run
 from pqdht.testing.simnet import SimNetwork
+from pqdht.wire.messages import Store, Stored
 
 PORT = 4733
+Scenario = Callable[["Net"], Awaitable[None]]
 Listens = Callable[[int], str]
 
 
@@ -129,7 +132,7 @@ class Net:
 
     async def _boot(self, index: int) -> SecureDHT:
         seat = self.seats[index]
-        settings = {
+        settings: dict[str, Any] = {
             "network": self.params,
             "listen": (at(seat.ip),),
             "bootstrap": seat.bootstrap,
@@ -222,3 +225,23 @@ async def strangers(net: Net, n: int, ip: Callable[[int], str]) -> list[Verified
         identity = await load_or_make_node(net.nodes[0].config, net.seats[0].suite, net.tag, net.clock())
         found.append(verifier.verify(identity.contact((f"tcp/{ip(i)}:9",), with_key=True), net.clock()))
     return found
+
+
+def play(scenario: Scenario, nodes: int, **options: Any) -> None:
+    """Run a scenario on a fresh network of `nodes`; nothing may be left behind."""
+
+    async def main() -> None:
+        net = Net(**options)
+        await net.grow(nodes)
+        await scenario(net)
+        await net.close()
+
+    run(main)
+
+
+async def codes(net: Net, asker: int, of: int, *records: Any, replica: bool = False) -> list[str]:
+    """What a node answers to one STORE."""
+    wires = tuple(r.wire for r in records)
+    answer = await net.nodes[asker]._peers.request(contact(net, asker, of), Store(wires, replica))
+    assert isinstance(answer.body, Stored)
+    return [WireCode(r.code).name for r in answer.body.receipts]

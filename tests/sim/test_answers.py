@@ -1,4 +1,4 @@
-"""Answers that are late, doubled, unasked, unsigned, forged, or to something else: a typed error, nothing lost."""
+"""Answers late, doubled, unasked, unsigned, forged, or to something else: a typed error, nothing lost."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_of_one_answer_two_contacts_of_a_group_are_dialled_at_most() -> None:
         def lie(conn: Connection, target: bytes, closer_than: bytes | None, below: bytes | None) -> Any:
             return tuple(v.contact for v in victims)
 
-        evil._handlers._contacts = lie  # type: ignore[method-assign]
+        evil._handlers._contacts = lie  # type: ignore[method-assign,assignment]
         before = counter(asker, "dials")
         walk = await asker._lookups.find(bytes(32), end=8)
         assert walk.lookup.counters["over_group"] == 12 - net.params.limits.answer_per_group

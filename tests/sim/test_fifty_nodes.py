@@ -1,4 +1,4 @@
-"""Fifty real nodes, thirty virtual minutes, 5 % loss, five crashes: every GET right, and all of it repeatable."""
+"""Fifty real nodes, thirty virtual minutes, 5 % loss, five crashes: every GET right, all repeatable."""
 
 from __future__ import annotations
 

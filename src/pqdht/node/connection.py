@@ -141,9 +141,7 @@ class Connection:
         reason = error or PeerUnreachable("the session was closed")
         if not self.opened.done():
             self.opened.set_exception(reason)
-        self.exchange.fail_all(reason)
-        if self._early is not None:
-            self._early.fail(reason)
+        self.exchange.fail_all(reason)  # a question still in the handshake is the dialler's to fail
         self.host.closed(self, error)
 
     def _handshake_timed_out(self) -> None:
@@ -281,6 +279,7 @@ class Connection:
             if self.is_closed:
                 return
             self.last_heard = asyncio.get_running_loop().time()
+            self.exchange.unheard = 0
             if frame.kind == FrameKind.ADDRESSES:
                 self.peer = self.peer.with_address_part(frame.content)
             if self._has_peer_signed:
@@ -309,7 +308,7 @@ class Connection:
         self.bytes += len(data)
         self.link.write(data)
         if self._session.needs_renewal(self._env.clock()):
-            self._is_retiring = True
+            self.host.outworn(self)
 
 
 def _retrieve(done: asyncio.Future[None]) -> None:

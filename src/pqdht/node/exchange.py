@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 Reply = Callable[[Body], None]
+UNHEARD_MOST = 2
+"""Questions in a row without any sign of life after which a session is given up."""
 LATE_KEPT = 256
 """Questions given up on whose late answers are still recognised as such."""
 
@@ -47,6 +49,10 @@ class Host(Protocol):
     verifier: MessageVerifier
 
     def opened(self, conn: Connection) -> None: ...
+    def outworn(self, conn: Connection) -> None:
+        """The session's keys are due for replacement by those of a new handshake."""
+        ...
+
     def proven(self, conn: Connection) -> None: ...
     def heard(self, conn: Connection) -> None: ...
     def closed(self, conn: Connection, error: Exception | None) -> None: ...
@@ -83,6 +89,13 @@ class Question:
     hash: bytes = b""
     asked_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
+    via: Exchange | None = None
+    """Where it was asked last: another address of the peer may be another connection."""
+
+    def time_out(self) -> None:
+        """Its time is over, wherever it is."""
+        assert self.via is not None
+        self.via.timed_out(self)
 
     def fail(self, error: Exception) -> None:
         """No answer will come."""
@@ -101,7 +114,8 @@ class Exchange:
         self.in_binding = ZEROS
         self.is_introduced = False
         """Whether our first signed message of the session left: no unsigned one may overtake it."""
-        self.early: Question | None = None
+        self.unheard = 0
+        """Questions in a row that timed out with nothing heard since they were asked."""
         self._host = host
         self._env = host.env
         self._conn = conn
@@ -138,8 +152,9 @@ class Exchange:
         question.rpc_id = self._env.suite.random_bytes(8)
         question.type = int(message_type(question.body))
         question.asked_at = loop.time()
+        question.via = self
         if question.timer is None:
-            question.timer = loop.call_later(question.timeout_s, self._timed_out, question)
+            question.timer = loop.call_later(question.timeout_s, question.time_out)
         e = self._envelope(question.body, question.rpc_id, receiver, ZEROS, binding)
         question.hash = request_hash(signed_bytes(self._env.network_tag, e))
         return e
@@ -160,13 +175,19 @@ class Exchange:
             question.raw = raw
         self._send(raw)
 
-    def _timed_out(self, question: Question) -> None:
+    def timed_out(self, question: Question) -> None:
+        """No answer came in time."""
         if self._questions.pop(question.rpc_id, None) is not None:
             self._late[question.rpc_id] = None
             if len(self._late) > LATE_KEPT:
                 del self._late[next(iter(self._late))]
         question.fail(PeerTimeout("no answer in time", seconds=question.timeout_s))
-        self._conn.close_if_idle()
+        self.unheard += self._conn.last_heard < question.asked_at
+        if self.unheard >= UNHEARD_MOST:
+            # A lost byte leaves the peer waiting for a frame that never ends: only a new session helps.
+            self._conn.fail(SessionFailed("the session is stuck", unheard=self.unheard))
+        else:
+            self._conn.close_if_idle()
 
     def fail_all(self, error: Exception) -> None:
         """The session ended."""

@@ -158,16 +158,11 @@ class Peers:
         kem_key = to.kem_key or self.kem_key(to.contact.kem_key_hash)
         error: RemoteError = PeerUnreachable("the contact has no address we can dial", node=to.node_id.hex())
         addresses = [a for a in to.addresses if a.scheme in self.env.transports]
-        for i, address in enumerate(addresses):
-            question = early if i == 0 else None
+        for address in addresses:
             try:
-                conn = await self._dial_address(to.node_id, address, kem_key, question)
+                return await self._dial_address(to.node_id, address, kem_key, early)
             except RemoteError as e:
                 error = e
-            else:
-                if i > 0 and early is not None:
-                    conn.exchange.ask(early)
-                return conn
             if early is not None and early.future.done():
                 break
         if early is not None:
@@ -255,6 +250,11 @@ class Peers:
         self._remember_key(peer)
         if conn.outbound:
             self._adopt(conn)
+
+    def outworn(self, conn: Connection) -> None:
+        if conn.peer is not None and self.sessions.get(conn.peer.node_id) is conn:
+            del self.sessions[conn.peer.node_id]  # the next question dials anew
+        conn.retire()
 
     def proven(self, conn: Connection) -> None:
         assert conn.peer is not None

@@ -209,8 +209,7 @@ class Publisher:
         publication.confirmed = True
         publication.is_placed_young = not publication.placed_at and started - self._started < YOUNG_S
         publication.placed_at = self._env.clock()
-        if self._is_current(publication):  # else the journal holds a newer version already
-            await self._save(publication)
+        await self._save(publication)
         return result
 
     def _is_current(self, publication: Publication) -> bool:
@@ -328,9 +327,9 @@ class Publisher:
 
     async def _save(self, publication: Publication) -> None:
         """Write it to the journal, unless a newer version is there."""
-        record = publication.record
-        if self._own.get((bytes(record.key), bytes(record.owner_id))) is not publication:
+        if not self._is_current(publication):
             return
+        record = publication.record
         journal = Journal(
             record.wire,
             publication.ttl_s,

@@ -54,10 +54,10 @@ def test_an_old_identity_is_set_aside_and_replaced(tmp_path: Path, days: int) ->
         later = await load_or_make_node(config, env.suite, env.network_tag, NOW + days * DAY_MS)
         assert later.node_id != made.node_id
         assert later.born == made.born + days
-        kept = [p for p in tmp_path.iterdir() if p.name.startswith(NODE_FILE) and p.name != NODE_FILE]
-        assert len(kept) == 1
 
     run(main)
+    kept = [p for p in tmp_path.iterdir() if p.name.startswith(NODE_FILE) and p.name != NODE_FILE]
+    assert len(kept) == 1
 
 
 def test_a_key_file_that_cannot_be_read_is_never_replaced(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pqdht.errors import NotBootstrapped
 from pqdht.ids import distance
+from pqdht.node.exchange import Answer
 from pqdht.testing.loop import run
 from pqdht.wire.messages import FindNode
 from tests.sim.harness import Net
@@ -52,9 +53,12 @@ def test_a_walk_goes_round_the_silent_and_stops_when_told() -> None:
         assert len(walk.answers) == 6
         assert walk.failures == 3
         seen: list[bytes] = []
-        first = node._lookups.begin(
-            bytes(32), lambda: FindNode(bytes(32)), lambda a, _: bool(seen.append(a.node_id)) or True, end=5
-        )
+
+        def enough(answer: Answer, path: int) -> bool:
+            seen.append(answer.node_id)
+            return True
+
+        first = node._lookups.begin(bytes(32), lambda: FindNode(bytes(32)), enough, end=5)
         await node._lookups.drive(first)
         assert len(seen) == 1
         assert not first.lookup.done

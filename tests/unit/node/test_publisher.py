@@ -101,7 +101,7 @@ def test_what_no_storer_would_take_is_not_signed(ttl: int) -> None:
             (Content.of(b"a"), b"b", 60),
         ):
             with pytest.raises(ConfigError):
-                await net.nodes[0].put(where, value, ttl=lasting)  # type: ignore[arg-type]
+                await net.nodes[0].put(where, value, ttl=lasting)
         assert net.nodes[0].status()["records"] == 0
         await net.close()
 

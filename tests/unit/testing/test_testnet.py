@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pqdht import PeerUnreachable
 from pqdht.testing.loop import run
 from pqdht.testing.testnet import Testnet, group_address
 
@@ -45,19 +46,19 @@ def test_what_a_node_stored_survives_its_crash(silent: bool) -> None:
 
 
 def test_a_crash_is_no_orderly_end() -> None:
-    """A node that closes remembers its peers; one that crashes has no time to."""
+    """Others see a crashed node's links break; nobody is told goodbye. It remembers its peers all the same."""
 
     async def main() -> None:
         async with Testnet.simulated(n=3, seed=3) as net:
-            assert net.nodes[2].peers()
+            crashed, other = net.nodes[2].node_id, net.nodes[1]
+            assert crashed in [p.node_id for p in other.peers()]
             await net.crash(2)
-            again = await net.restart(2)
-            assert again.env.store.load_state("contacts") is None
-            await again.bootstrapped(60)
-            await again.close()
-            net.network.crash(net.ip(2))
+            with pytest.raises(PeerUnreachable):
+                await other.ping(crashed)
             again = await net.restart(2)
             assert again.env.store.load_state("contacts") is not None
+            await again.bootstrapped(60)
+            assert await other.ping(again.node_id) > 0
 
     run(main)
 
