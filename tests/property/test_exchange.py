@@ -14,7 +14,10 @@ from pqdht.wire.messages import FindNode, Nodes, Ping
 from tests.sim.harness import Net, contact, counter
 from tests.sim.tamper import LATE_S, TREATMENTS, Tampering
 
-PLAN = st.lists(st.lists(st.sampled_from(sorted(TREATMENTS)), min_size=1, max_size=5), min_size=1, max_size=4)
+MILD = st.lists(st.sampled_from(sorted(n for n, t in TREATMENTS.items() if not t.ends)), max_size=4)
+GRAVE = st.sampled_from(sorted(n for n, t in TREATMENTS.items() if t.ends))
+ROUND = st.one_of(MILD, st.builds(lambda mild, grave: [*mild, grave], MILD, GRAVE))
+PLAN = st.lists(ROUND, min_size=1, max_size=4)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

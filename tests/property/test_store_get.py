@@ -42,7 +42,7 @@ class Book:
     signed: list[Record] = field(default_factory=list)
     """In order of timestamp."""
     told: dict[int, int] = field(default_factory=dict)
-    """reader -> newest timestamp it was told in this life"""
+    """reader -> newest timestamp it was told in this life, or remembers as a storer"""
 
     def in_force(self, now: int) -> list[Record]:
         return [r for r in self.signed if r.expires > now]
@@ -172,6 +172,18 @@ class Network(RuleBasedStateMachine):
             first = not first
 
     @precondition(lambda self: self.size > 1)
+    @rule(w=OWNERS, at=st.lists(NODES, min_size=3, max_size=8, unique=True), value=VALUES)
+    def store_at_some(self, w: int, at: list[int], value: bytes) -> None:
+        """A newer version that only some nodes were ever sent."""
+        w, book = self.book(w)
+        newest = max((r.timestamp for r in book.signed), default=0)
+        timestamp = max(self.net.clock(), newest + 1)
+        record = self.net.sign(book.owner, book.locator, value, timestamp=timestamp)
+        book.signed.append(record)
+        for i in dict.fromkeys(map(self.node, at)):
+            self.go(self._hand(i, [record]))
+
+    @precondition(lambda self: self.size > 1)
     @rule(w=OWNERS, at=NODES, which=st.integers(0, 5))
     def replay(self, w: int, at: int, which: int) -> None:
         """An old signed record sent once more is refused wherever a newer one is remembered."""
@@ -252,6 +264,8 @@ class Network(RuleBasedStateMachine):
     def read(self, reader: int, book: Book, local: bool, how: Consistency) -> None:
         node = self.net.nodes[reader]
         begun = self.net.clock(reader)
+        floor = self.net.seats[reader].disk.floor(book.locator.key(), book.owner.owner_id)
+        book.told[reader] = max(book.told.get(reader, 0), floor)
         said = {i: self.says(i, book) for i in range(self.size) if self.net.up[i]}
         error: Exception | None = None
         try:

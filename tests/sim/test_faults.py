@@ -17,6 +17,7 @@ from pqdht.errors import (
 )
 from pqdht.identity.keys import OwnerIdentity
 from pqdht.kad.quorum import Verdict
+from pqdht.node.results import PutResult
 from pqdht.records import Named
 from pqdht.wire.messages import Ping
 from tests.sim.harness import Net, codes, contact, counter, play, strangers
@@ -146,12 +147,17 @@ def test_a_partition_heals(minutes: int) -> None:
 
 def test_the_bootstrap_node_restarts_and_still_holds_what_it_signed_for() -> None:
     async def scenario(net: Net) -> None:
-        put = await net.nodes[3].put("x", b"1")
-        assert net.seats[0].identity.node_id in [r.node for r in put.receipts if r.code == "OK"]
+        async def promised(name: str) -> PutResult | None:
+            put = await net.nodes[3].put(name, b"1")
+            signed = [r.node for r in put.receipts if r.code == "OK"]
+            return put if net.seats[0].identity.node_id in signed else None
+
+        puts = [put for i in range(8) if (put := await promised(f"x{i}")) is not None]
+        put, name = puts[0], puts[0].record.name or ""
         peers = len(net.nodes[0].peers())
         await asyncio.sleep(120.0)
         await net.crash(0)
-        assert (await net.nodes[5].get("x", owner=net.nodes[3].owner_id, ignore_local=True)).value == b"1"
+        assert (await net.nodes[5].get(name, owner=net.nodes[3].owner_id, ignore_local=True)).value == b"1"
         node = await net.restart(0)
         await node.bootstrapped(30.0)
         await asyncio.sleep(5.0)
@@ -160,7 +166,7 @@ def test_the_bootstrap_node_restarts_and_still_holds_what_it_signed_for() -> Non
         assert [r.record_id for r in kept] == [put.record.record_id]
         newcomer = await net.add()
         await newcomer.bootstrapped(30.0)
-        assert (await newcomer.get("x", owner=net.nodes[3].owner_id, ignore_local=True)).value == b"1"
+        assert (await newcomer.get(name, owner=net.nodes[3].owner_id, ignore_local=True)).value == b"1"
 
     play(scenario, 8)
 

@@ -65,30 +65,3 @@ def search_range(
         if leading_zero_bits(provider.puzzle_digest(commit + nonce, salt)) >= bits:
             return nonce
     return None
-
-
-class Solver:
-    """A search in steps, so that its owner can show progress, stop it, and go on from `position`."""
-
-    __slots__ = ("_commit", "_provider", "_salt", "bits", "position")
-
-    def __init__(
-        self, provider: Provider, network_tag: bytes, commit: bytes, bits: int, start_nonce: int = 0
-    ) -> None:
-        self._provider = provider
-        self._salt = salt(network_tag)
-        self._commit = commit
-        self.bits = bits
-        self.position = start_nonce
-        """The next nonce to try; all before it, from the start on, are known not to solve."""
-
-    @property
-    def expected(self) -> int:
-        """Tries expected on average, 2^bits; each try is independent of those before."""
-        return 1 << self.bits
-
-    def step(self, n: int) -> bytes | None:
-        """Try `n` more nonces: the 8-byte big-endian solution, or None."""
-        found = search_range(self._provider, self._salt, self._commit, self.bits, self.position, n)
-        self.position = self.position + n if found is None else int.from_bytes(found, "big") + 1
-        return found

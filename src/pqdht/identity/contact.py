@@ -7,7 +7,7 @@ puzzle bits, so distance costs nothing; the one costly step, Argon2id, is cached
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import InitVar, dataclass, field
 from typing import Final
 
@@ -15,11 +15,11 @@ import msgspec
 
 from ..constants import BORN_MAX_AGE_DAYS, BORN_MAX_AHEAD_DAYS, MAX_ADDRESSES, ParameterSet
 from ..crypto import puzzle
-from ..crypto.api import Suite
+from ..crypto.api import Kem, Suite
 from ..errors import BadPuzzle, DecodeError
 from ..ids import NodeId, leading_zero_bits
 from ..wire.address import Address, parse_address
-from ..wire.contact import Contact
+from ..wire.contact import ADDRESS_ROOM, Contact
 from .keys import born_day, public_key_hash
 
 _MADE_HERE: Final = object()
@@ -71,22 +71,24 @@ class _Recent:
 class _Rules:
     """What a `VerifiedContact` needs of its verifier to stay verified when it changes."""
 
-    kem_key_size: int
+    kem: Kem
     private_addresses: bool
 
     def check_key(self, contact: Contact) -> None:
         key = contact.kem_key
         if key is None:
             return
-        if len(key) != self.kem_key_size:
-            raise DecodeError(f"a KEM key has {self.kem_key_size} bytes in this suite, got {len(key)}")
+        if len(key) != self.kem.public_size:
+            raise DecodeError(f"a KEM key has {self.kem.public_size} bytes in this suite, got {len(key)}")
         if public_key_hash(key) != contact.kem_key_hash:
             raise BadPuzzle("the KEM key is not the one the node id commits to")
+        self.kem.public_key(key)  # an id can commit to bytes that are no key
 
     def sort_addresses(self, texts: Iterable[str]) -> tuple[tuple[Address, ...], tuple[str, ...]]:
         """(usable, dropped): addresses are hints, so a bad one is no reason to refuse the contact."""
         usable: list[Address] = []
         dropped: list[str] = []
+        room = ADDRESS_ROOM
         for text in texts:
             try:
                 address = parse_address(text)
@@ -95,8 +97,10 @@ class _Rules:
                 continue
             if address in usable:
                 continue
-            if self._may_dial(address) and len(usable) < MAX_ADDRESSES:
+            size = len(str(address)) + 3
+            if self._may_dial(address) and len(usable) < MAX_ADDRESSES and size <= room:
                 usable.append(address)
+                room -= size
             else:
                 dropped.append(text)
         return tuple(usable), tuple(dropped)
@@ -149,10 +153,22 @@ class VerifiedContact:
         return leading_zero_bits(self.contact.digest)
 
     def with_key(self, kem_key: bytes) -> VerifiedContact:
-        """The same with its KEM key.  Raises DecodeError (length) or BadPuzzle (another key)."""
+        """The same with its KEM key.  Raises DecodeError (no such key) or BadPuzzle (another key)."""
         contact = msgspec.structs.replace(self.contact, kem_key=kem_key)
         self._rules.check_key(contact)
         return VerifiedContact(self.node_id, contact, self.addresses, self.dropped, self._rules, _MADE_HERE)
+
+    def dialled_by(self, schemes: Container[str]) -> VerifiedContact | None:
+        """The same with the addresses of one group only: that of the first whose scheme is known.
+
+        None if there is none.  Else an address that nobody here can dial would name the group that
+        the node behind the others is counted under.
+        """
+        first = next((a for a in self.addresses if a.scheme in schemes), None)
+        if first is None:
+            return None
+        kept = [str(a) for a in self.addresses if a.group == first.group]
+        return self if len(kept) == len(self.addresses) else self.with_addresses(kept)
 
     def with_addresses(self, texts: Iterable[str]) -> VerifiedContact:
         """The same with other addresses, under the same rules; at most 4, the rest are dropped."""
@@ -198,7 +214,7 @@ class ContactVerifier:
         self._provider = suite.provider
         self._params = params
         self._network_tag = network_tag
-        self._rules = _Rules(suite.kem.public_size, params.private_addresses)
+        self._rules = _Rules(suite.kem, params.private_addresses)
         self._verdicts = VerdictCache(cache_size)
         self._verified: OrderedDict[Contact, VerifiedContact] = OrderedDict()
         self._verified_most = min(cache_size, VERIFIED_KEPT)
@@ -236,7 +252,7 @@ class ContactVerifier:
         self._verdicts.put(self._cache_key(contact), good)
 
     def verify(self, contact: Contact, now_ms: int) -> VerifiedContact:
-        """The whole check.  Raises BadPuzzle, or DecodeError for a KEM key of a wrong length.
+        """The whole check.  Raises BadPuzzle, or DecodeError for a KEM key that is none.
 
         The caches hold what never changes: the `born` window is looked at every time.
         """

@@ -2,10 +2,11 @@
 
 PUT.  T is the k closest live nodes, ourselves included if we are one.  need = floor(min(k, |T|) / 2) + 1
 signed receipts from T; if T spans at least `need` address groups, one receipt per group counts, else
-one per node.
+one per node, and where T spans 3 groups or more they must come from more than half of them.
 
 GET.  S is up to k closest nodes whose signed answers came back, empty ones included, ourselves only if
-we held a copy before.  A *unit* is an address group if those rules are on and S spans at least 3, else a
+we held a copy before.  Both T and S take at most `per_group` nodes of one address group while others
+remain, so that one network cannot be all of them.  A *unit* is an address group if those rules are on and S spans at least 3, else a
 node.  newest is the highest timestamp in any valid answer, also from outside S; u = units in S; m = units
 with a member holding any version; c = units with a member holding the newest, or an older version of
 equal value.  **Confirmed iff c > m/2 and c >= min(3, u).**  Otherwise the newest is stored at the other
@@ -29,6 +30,7 @@ our own copy alone is not confirmed, or whoever cuts us off could make us trust 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -79,10 +81,16 @@ class Verdict(StrEnum):
 
 
 class Need(NamedTuple):
-    """How many receipts make a PUT, and whether one per address group counts."""
+    """How many receipts make a PUT, and from how many address groups they must come at least."""
 
     need: int
-    by_group: bool
+    groups: int
+    """As many as `need`: one receipt per group counts.  1: any."""
+
+    @property
+    def by_group(self) -> bool:
+        """Whether one receipt per group counts."""
+        return self.groups == self.need
 
 
 class Confirmation(NamedTuple):
@@ -108,9 +116,34 @@ class Confirmation(NamedTuple):
     """All versions with the newest timestamp, if there is more than one, by record id."""
 
 
-def closest_members(target: bytes, members: Iterable[Member], k: int) -> list[Member]:
-    """The k closest to `target`, ascending: T of a PUT, S of a GET."""
-    return sorted(members, key=lambda m: distance(m.node, target))[:k]
+def closest_members(
+    target: bytes, members: Iterable[Member], k: int, per_group: int | None = None
+) -> list[Member]:
+    """The k closest to `target`, ascending: T of a PUT, S of a GET.
+
+    At most `per_group` of one address group; only where that leaves fewer than k, the closest of
+    those passed over fill the places up.
+    """
+
+    def away(member: Member) -> int:
+        return distance(member.node, target)
+
+    ordered = sorted(members, key=away)
+    if per_group is None:
+        return ordered[:k]
+    chosen, passed_over = spread(ordered, per_group)
+    return chosen[:k] if len(chosen) >= k else sorted(chosen + passed_over[: k - len(chosen)], key=away)
+
+
+def spread(members: Iterable[Member], per_group: int) -> tuple[list[Member], list[Member]]:
+    """(the first `per_group` of each address group, the others), both in the given order."""
+    taken: Counter[str] = Counter()
+    chosen: list[Member] = []
+    passed_over: list[Member] = []
+    for member in members:
+        taken[member.group] += 1
+        (chosen if taken[member.group] <= per_group else passed_over).append(member)
+    return chosen, passed_over
 
 
 # --- PUT -----------------------------------------------------------------------------------------
@@ -119,8 +152,10 @@ def closest_members(target: bytes, members: Iterable[Member], k: int) -> list[Me
 def required_receipts(members: Sequence[tuple[bytes, str]], k: int, address_groups: bool) -> Need:
     """What the k closest live nodes (node, group) owe a PUT.  Does not grow with further storers."""
     need = min(k, len(members)) // 2 + 1
-    groups = {group for _, group in members}
-    return Need(need, address_groups and len(groups) >= need)
+    spans = len({group for _, group in members}) if address_groups else 0
+    if spans >= need:
+        return Need(need, need)
+    return Need(need, spans // 2 + 1 if spans >= 3 else 1)
 
 
 class PutTally:
@@ -128,7 +163,8 @@ class PutTally:
 
     def __init__(self, members: Sequence[tuple[bytes, str]], k: int, address_groups: bool) -> None:
         self.members: dict[bytes, str] = dict(members)
-        self.need, self.by_group = required_receipts(members, k, address_groups)
+        self._rule = required_receipts(members, k, address_groups)
+        self.need, self.by_group = self._rule.need, self._rule.by_group
         self._said: dict[bytes, bool] = {}
 
     def add(self, node: bytes, *, ok: bool = True) -> bool:
@@ -144,20 +180,26 @@ class PutTally:
     @property
     def confirmed(self) -> int:
         """Units (groups or nodes) with a receipt."""
-        return self._units(node for node, ok in self._said.items() if ok)
+        nodes, groups = self._count(n for n, ok in self._said.items() if ok)
+        return groups if self.by_group else nodes
 
     @property
     def reached(self) -> bool:
         """Whether the quorum is there."""
-        return self.confirmed >= self.need
+        return self._is_enough(n for n, ok in self._said.items() if ok)
 
     @property
     def is_possible(self) -> bool:
         """Whether those not heard yet could still make it."""
-        return self._units(node for node in self.members if self._said.get(node, True)) >= self.need
+        return self._is_enough(n for n in self.members if self._said.get(n, True))
 
-    def _units(self, nodes: Iterable[bytes]) -> int:
-        return len({self.members[n] for n in nodes}) if self.by_group else len(set(nodes))
+    def _is_enough(self, nodes: Iterable[bytes]) -> bool:
+        found, groups = self._count(nodes)
+        return found >= self._rule.need and groups >= self._rule.groups
+
+    def _count(self, nodes: Iterable[bytes]) -> tuple[int, int]:
+        distinct = list(dict.fromkeys(nodes))
+        return len(distinct), len({self.members[n] for n in distinct})
 
 
 # --- GET -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ message: bytes come in by callback, signatures come back by callback, and only w
 from __future__ import annotations
 
 import asyncio
+from enum import IntEnum
 
 from ..channel.handshake import Handshake, HandshakeMessage, PeerHello
 from ..channel.hello import MAX_EARLY
@@ -28,8 +29,23 @@ SILENT_DELAY_S = 0.5
 """A refused caller is dropped after a random delay of at most this, and told nothing."""
 
 
+class Phase(IntEnum):
+    """How far a connection is to be believed; it only ever grows."""
+
+    SHAKING = 1
+    """Nothing is known of the caller."""
+    OPEN = 2
+    """The handshake is done on our side; an inbound caller may still be a recording, or somebody who
+    borrowed another's public KEM key."""
+    KEYED = 3
+    """The peer used the session's keys: it has its KEM key."""
+    PROVEN = 4
+    """It also signed a message bound to this session: it is the node its Hello says."""
+    CLOSED = 5
+
+
 class Connection:
-    """A `LinkHandler`. `peer` is known once the handshake is done, believed once `is_proven`."""
+    """A `LinkHandler`. `peer` is known once the handshake is done, believed once it is PROVEN."""
 
     def __init__(self, host: Host, link: Link, handshake: Handshake, early: Question | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -38,12 +54,9 @@ class Connection:
         self.outbound = link.outbound
         self.group = link.remote.group
         self.peer: PeerHello | None = None
-        self.is_proven = False
-        self.is_closed = False
-        self.is_admitted = True
-        """Inbound: counted against its group's sessions."""
-        self.is_half_open = True
-        """Inbound: counted against its group's unfinished handshakes."""
+        self.phase = Phase.SHAKING
+        self.is_admitted = self.is_half_open = False
+        """Inbound: counted against its group's sessions, and against its unfinished handshakes."""
         self.last_heard = self.last_sent = loop.time()
         self.bytes = 0
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -55,6 +68,8 @@ class Connection:
         self._early = early
         self._is_answered_early = False
         self._is_signing = False
+        self.is_choked = False
+        self._throttle: asyncio.TimerHandle | None = None
         self._held = bytearray()
         self._is_retiring = False
         self._retiring: asyncio.TimerHandle | None = None
@@ -62,6 +77,16 @@ class Connection:
         self._deadline = loop.call_later(
             self._env.params.limits.handshake_timeout_s, self._handshake_timed_out
         )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it ended."""
+        return self.phase is Phase.CLOSED
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the peer is who it says, as far as both its keys can prove it."""
+        return self.phase is Phase.PROVEN
 
     # --- link events ---------------------------------------------------------------------------
 
@@ -88,14 +113,35 @@ class Connection:
     def connection_lost(self, error: Exception | None) -> None:
         """The link ended."""
         self._end(PeerUnreachable("the link broke", cause=str(error or "closed by peer")))
+        self.host.gone(self)
 
     def pause_writing(self) -> None:
-        """A peer that reads too slowly is not read from until it caught up."""
-        self.link.pause_reading()
+        """A peer that reads too slowly gets nothing more to answer until it caught up."""
+        self.is_choked = True
+        self.regulate()
 
     def resume_writing(self) -> None:
         """It caught up."""
-        self.link.resume_reading()
+        self.is_choked = False
+        self.regulate()
+
+    def throttle(self, seconds: float) -> None:
+        """Do not read from a peer that asked for too much, for a while."""
+        if self._throttle is None and not self.is_closed:
+            self._throttle = asyncio.get_running_loop().call_later(seconds, self._unthrottle)
+            self.regulate()
+
+    def _unthrottle(self) -> None:
+        self._throttle = None
+        self.regulate()
+
+    def regulate(self) -> None:
+        """Read or not.  While we wait for an answer we read on even if the peer does not: two nodes
+        with much to tell each other would otherwise both stop."""
+        if self._throttle is not None or (self.is_choked and not self.exchange.is_asking):
+            self.link.pause_reading()
+        else:
+            self.link.resume_reading()
 
     # --- ending --------------------------------------------------------------------------------
 
@@ -134,10 +180,11 @@ class Connection:
     def _end(self, error: Exception | None) -> None:
         if self.is_closed:
             return
-        self.is_closed = True
+        self.phase = Phase.CLOSED
         self._deadline.cancel()
-        if self._retiring is not None:
-            self._retiring.cancel()
+        for timer in (self._retiring, self._throttle):
+            if timer is not None:
+                timer.cancel()
         reason = error or PeerUnreachable("the session was closed")
         if not self.opened.done():
             self.opened.set_exception(reason)
@@ -230,7 +277,7 @@ class Connection:
         """The handshake is done: the session begins.  `last` is the message that ended it, if read."""
         handshake = self._handshake
         assert handshake is not None and handshake.peer is not None
-        self._deadline.cancel()
+        self.phase = Phase.OPEN
         self.peer = handshake.peer
         session = self._session = handshake.session(self._env.config.padding)
         self._handshake = None
@@ -241,11 +288,16 @@ class Connection:
         self.exchange.out_binding = ZEROS if is_early_done else session.handshake_hash
         self.exchange.in_binding = ZEROS if self._has_peer_signed else session.handshake_hash
         self._env.counters["handshakes"] += 1
-        if handshake.address_part_due:
-            self._send_frame(FrameKind.ADDRESSES, handshake.address_part())
+        if self.outbound:
+            # The responder believes our KEM key only once a frame shows that we have the session's keys.
+            if handshake.address_part_due:
+                self._send_frame(FrameKind.ADDRESSES, handshake.address_part())
+            else:
+                self.keepalive()
         if early is not None:
             self.exchange.expect(early)
-        self.host.opened(self)
+        if self.outbound:
+            self._key()
         if not self.opened.done():
             self.opened.set_result(None)
         if self.is_closed:
@@ -256,19 +308,23 @@ class Connection:
         elif early is not None:
             self._env.counters["early_requests_repeated"] += 1
             self.exchange.ask_again(early)
-        if self._has_peer_signed and not handshake.replayable:
-            self._prove()
         if not self.is_closed:
             self._on_frames(session.receive(b""))
 
+    def _key(self) -> None:
+        """The peer has its KEM key: the handshake is over for both."""
+        self.phase = Phase.KEYED
+        self._deadline.cancel()
+        self.host.keyed(self)
+
     def peer_signed(self) -> None:
-        """The peer's first signature of this session held: it is who its Hello says."""
+        """The peer's first signature of this session held."""
         self._has_peer_signed = True
         self._prove()
 
     def _prove(self) -> None:
-        if not self.is_proven and not self.is_closed:
-            self.is_proven = True
+        if self.phase is Phase.KEYED and self._has_peer_signed:
+            self.phase = Phase.PROVEN
             self.host.proven(self)
 
     # --- frames --------------------------------------------------------------------------------
@@ -282,8 +338,9 @@ class Connection:
             self.exchange.unheard = 0
             if frame.kind == FrameKind.ADDRESSES:
                 self.peer = self.peer.with_address_part(frame.content)
-            if self._has_peer_signed:
-                self._prove()  # a replayed first flight cannot send a frame
+            if self.phase is Phase.OPEN:
+                self._key()  # a recording, or a borrowed key, cannot send a frame
+            self._prove()
             if frame.kind == FrameKind.ENVELOPE:
                 self.exchange.on_envelope(frame.content)
             elif frame.kind == FrameKind.CLOSE:

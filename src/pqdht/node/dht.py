@@ -52,6 +52,8 @@ from .reader import Reader
 from .results import GetResult, NodeInfo, PeerInfo, PutResult
 from .routing import Routing
 
+INBOUND_CHECKS = 64
+"""Callers asked for an answer at a time; more wait for their next session."""
 BATCH = 16
 """Operations of one put_many or get_many under way at a time."""
 
@@ -182,10 +184,10 @@ class SecureDHT:
         env, self._env = self._env, None
         if env is None:
             return
-        if self._joining is not None:
-            self._joining.cancel()
-        for ping in list(self._pings):
-            ping.cancel()
+        tasks = [t for t in (self._joining, *self._pings) if t is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._maintenance.close()
         await self._lookups.close()
         await self._publisher.close()
@@ -238,24 +240,26 @@ class SecureDHT:
         except RemoteError as e:
             conn.fail(e)
             return
-        if contact.addresses and contact.node_id not in self._routing.table:
-            task = asyncio.get_running_loop().create_task(self._check_inbound(conn, contact))
+        wanted = contact.addresses and contact.node_id not in self._routing.table
+        if wanted and len(self._pings) < INBOUND_CHECKS:
+            task = asyncio.get_running_loop().create_task(self._check_inbound(conn))
             self._pings[task] = None
             task.add_done_callback(lambda t: self._pings.pop(t, None))
 
-    async def _check_inbound(self, conn: Connection, contact: VerifiedContact) -> None:
+    async def _check_inbound(self, conn: Connection) -> None:
+        """Over its own session only: a caller must not make us dial the addresses it names."""
         try:
-            answer = await self._peers.request(contact, Ping())
+            answer = await self._peers.request_over(conn, Ping())
             self._routing.answered(conn, answer.rtt_s)
         except PqdhtError:
-            self.env.counters["inbound_checks_failed"] += 1
+            self._peers.env.counters["inbound_checks_failed"] += 1
 
     def peer_heard(self, conn: Connection) -> None:
         assert conn.peer is not None
         self._routing.heard(conn.peer.node_id)
 
-    def peer_failed(self, node_id: NodeId, error: RemoteError) -> None:
-        self._routing.failed(node_id, error)
+    def peer_failed(self, contact: VerifiedContact, error: RemoteError) -> None:
+        self._routing.failed(contact, error)
 
     def is_wanted(self, node_id: NodeId) -> bool:
         return self._routing.table.get(node_id) is not None

@@ -65,6 +65,11 @@ class Environment:
     """What our contact says, once listening."""
 
     @property
+    def answer_per_group(self) -> int | None:
+        """Nodes of one address group that count as long as others remain; None: any number."""
+        return self.params.limits.answer_per_group if self.params.address_groups else None
+
+    @property
     def own_group(self) -> str:
         """The address group of our first address, '' where we have none."""
         return next((a.group for a in map(parse_address, self.addresses)), "")

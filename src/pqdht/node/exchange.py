@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 Reply = Callable[[Body], None]
 UNHEARD_MOST = 2
 """Questions in a row without any sign of life after which a session is given up."""
+UNASKED_MOST = 16
+"""Answers to nothing we asked after which a session ends; they are counted before any check."""
+BUSY_MS = 1000
+"""Longest pause in reading from a peer over its allowance."""
 LATE_KEPT = 256
 """Questions given up on whose late answers are still recognised as such."""
 
@@ -48,14 +52,24 @@ class Host(Protocol):
     signer: MessageSigner
     verifier: MessageVerifier
 
-    def opened(self, conn: Connection) -> None: ...
+    def keyed(self, conn: Connection) -> None:
+        """The peer has its KEM key and the session's keys."""
+        ...
+
     def outworn(self, conn: Connection) -> None:
         """The session's keys are due for replacement by those of a new handshake."""
         ...
 
     def proven(self, conn: Connection) -> None: ...
     def heard(self, conn: Connection) -> None: ...
-    def closed(self, conn: Connection, error: Exception | None) -> None: ...
+    def closed(self, conn: Connection, error: Exception | None) -> None:
+        """No more of this connection."""
+        ...
+
+    def gone(self, conn: Connection) -> None:
+        """Its link is gone too: what was counted for it is free."""
+        ...
+
     def admit(self, conn: Connection, message_type: int) -> int:
         """0, or how many ms to wait before asking again."""
         ...
@@ -122,6 +136,12 @@ class Exchange:
         self._questions: dict[bytes, Question] = {}
         self._late: dict[bytes, None] = {}
         self._serving = 0
+        self._unasked = 0
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is waited for."""
+        return bool(self._questions)
 
     @property
     def in_use(self) -> bool:
@@ -141,6 +161,8 @@ class Exchange:
         binding, self.out_binding = self.out_binding, ZEROS
         e = self.question_envelope(question, peer.node_id, binding)
         self._questions[question.rpc_id] = question
+        if self._conn.is_choked:
+            self._conn.regulate()
         if self._env.config.signing == "claims" and self.is_introduced:
             self._send_asked(e)
         else:
@@ -241,6 +263,8 @@ class Exchange:
         assert peer is not None
         m = self.check(e, peer, self.in_binding)
         first = self.in_binding != ZEROS
+        if not first and not self._is_due(e):
+            return
         if e.signature:
             self._host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
         elif first or not is_request(e):
@@ -253,6 +277,40 @@ class Exchange:
         else:
             self._on_answer(e, raw)
 
+    def _is_due(self, e: Envelope) -> bool:
+        """Whether a message is worth checking its signature, the dearest thing we do for a peer.
+
+        Answers only to what was asked; requests only within the sender's allowance.
+        """
+        if not is_request(e):
+            if e.rpc_id in self._questions:
+                return True
+            self._count_unasked(e.rpc_id)
+            return False
+        if self._serving >= self._env.params.limits.requests_in_flight:
+            self._refuse(e, BUSY_MS)
+        elif wait := self._host.admit(self._conn, e.type):
+            self._refuse(e, wait)
+        else:
+            return True
+        return False
+
+    def _refuse(self, e: Envelope, wait_ms: int) -> None:
+        """BUSY, once, and nothing more is read of this peer for as long (a second at most)."""
+        self._conn.throttle(min(wait_ms, BUSY_MS) / 1000)
+        m = signed_bytes(self._env.network_tag, e)
+        self._answer(e, m, self.refusal(WireCode.BUSY, wait_ms))
+
+    def _count_unasked(self, rpc_id: bytes) -> None:
+        if rpc_id in self._late:
+            del self._late[rpc_id]
+            self._env.counters["late_answers"] += 1
+            return
+        self._env.counters["unasked_answers"] += 1
+        self._unasked += 1
+        if self._unasked > UNASKED_MOST:
+            raise SessionFailed("too many answers to nothing that was asked", unasked=self._unasked)
+
     # --- answering -----------------------------------------------------------------------------
 
     def refusal(self, code: WireCode, retry_after: int = 0) -> Error:
@@ -260,12 +318,8 @@ class Exchange:
         return Error(int(code), retry_after, self._env.clock())
 
     def serve(self, e: Envelope, reply: Reply) -> None:
-        """Answer one checked request, or refuse it."""
-        if self._serving > self._env.params.limits.requests_in_flight:
-            reply(self.refusal(WireCode.BUSY, 1000))
-        elif wait := self._host.admit(self._conn, e.type):
-            reply(self.refusal(WireCode.BUSY, wait))
-        elif not is_known(e.type):
+        """Answer one checked request, or say why not."""
+        if not is_known(e.type):
             reply(self.refusal(WireCode.UNSUPPORTED))
         else:
             try:
@@ -281,11 +335,14 @@ class Exchange:
 
         def reply(body: Body) -> None:
             self._serving -= 1
-            if not self._conn.is_closed:
-                binding, self.out_binding = self.out_binding, ZEROS
-                self.sign(self.answer_envelope(e, m, body, binding), self._send_answer)
+            self._answer(e, m, body)
 
         self.serve(e, reply)
+
+    def _answer(self, e: Envelope, m: bytes, body: Body) -> None:
+        if not self._conn.is_closed:
+            binding, self.out_binding = self.out_binding, ZEROS
+            self.sign(self.answer_envelope(e, m, body, binding), self._send_answer)
 
     def _send_answer(self, e: Envelope) -> None:
         self._send(encode(e))
@@ -297,10 +354,8 @@ class Exchange:
 
     def _on_answer(self, e: Envelope, raw: bytes) -> None:
         question = self._questions.pop(e.rpc_id, None)
-        if question is None:
-            late = e.rpc_id in self._late
-            self._late.pop(e.rpc_id, None)
-            self._env.counters["late_answers" if late else "unasked_answers"] += 1
+        if question is None:  # only the first message of a session comes here unasked
+            self._count_unasked(e.rpc_id)
             return
         try:
             if e.request != question.hash:
@@ -313,6 +368,8 @@ class Exchange:
             raise
         else:
             self._resolve(question, body, raw)
+        if self._conn.is_choked:
+            self._conn.regulate()
         self._conn.close_if_idle()
 
     def _resolve(self, question: Question, body: Body, raw: bytes) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import accumulate
 from typing import Any
 
+import msgspec
+
 from ..constants import MAX_CONTACTS, MAX_MESSAGE, MAX_PAGE, MAX_STORE_RECORDS
-from ..errors import StorageError, WireCode
+from ..errors import Closed, StorageError, WireCode
 from ..storage.base import StoredRecord
 from ..wire.codec import encode
 from ..wire.contact import Contact
@@ -31,9 +34,11 @@ from .keeper import Keeper
 from .routing import Routing
 
 ENVELOPE_ROOM = 6 * 1024
-"""What a VALUES message needs besides records and contacts: envelope, proof, ids."""
+"""What a VALUES message needs besides its lists: envelope, proof, key, cursor."""
 RECORD_ROOM = 16
 """Encoding around one record."""
+ID_ROOM = 34
+"""A record id with its encoding."""
 KEYS_IN_ANSWER = 2
 """Contacts that travel with their KEM key: enough to go on in one round trip, at 1.2 kB each."""
 
@@ -73,7 +78,14 @@ class Handlers:
         task.add_done_callback(lambda t: self._tasks.pop(t, None))
 
     async def _store(self, conn: Connection, body: Store, reply: Reply) -> None:
-        receipts = await self._keeper.keep(body.records, conn.group, replica=body.replica)
+        sender = conn.peer.node_id if conn.peer is not None and body.replica else None
+
+        def is_refresh(key: bytes) -> bool:
+            return sender is not None and self._routing.is_among_closest(sender, key)
+
+        receipts = await self._keeper.keep(
+            body.records, conn.group, replica=body.replica, is_refresh=is_refresh
+        )
         self._env.counters["stores_served"] += 1
         reply(Stored(tuple(receipts), self._env.clock()))
 
@@ -94,17 +106,20 @@ class Handlers:
     def _find_value(self, conn: Connection, body: FindValue) -> Values | Error:
         try:
             return self._values(conn, body)
-        except StorageError:
+        except (StorageError, Closed):
             self._env.counters["reads_failed"] += 1
             return Error(int(WireCode.INTERNAL), 0, self._env.clock())
 
     def _values(self, conn: Connection, body: FindValue) -> Values:
-        """One page of records, at most MAX_PAGE bytes; what the asker has only by its id."""
+        """One page of records, at most MAX_PAGE bytes; what the asker has only by its id.
+
+        Records come first, contacts into what is left: they are others' texts, and must not crowd out
+        what was asked for.
+        """
         have = frozenset(body.have)
-        contacts = () if body.cursor else self._contacts(conn, body.key, body.closer_than, None)
         records: list[WireRecord] = []
         same: list[bytes] = []
-        room = min(MAX_PAGE, MAX_MESSAGE - ENVELOPE_ROOM - len(encode(contacts)))
+        room = MAX_PAGE
         cursor, last = None, body.cursor or b""
         for r in self._keeper.find(body.key, body.owner):
             if r.record_id <= last:
@@ -119,7 +134,18 @@ class Handlers:
                 break
             last = r.record_id
         self._env.counters["records_served"] += len(records)
-        return Values(body.key, tuple(records), tuple(same), contacts, cursor or None)
+        contacts = () if body.cursor else self._contacts(conn, body.key, body.closer_than, None)
+        left = MAX_MESSAGE - ENVELOPE_ROOM - (MAX_PAGE - room) - ID_ROOM * len(same)
+        return Values(body.key, tuple(records), tuple(same), _fitting(contacts, left), cursor or None)
+
+
+def _fitting(contacts: tuple[Contact, ...], room: int) -> tuple[Contact, ...]:
+    """As many as fit, closest first, without their keys if that is too tight."""
+    sizes = [len(encode(c)) for c in contacts]
+    if sum(sizes) > room:
+        contacts = tuple(msgspec.structs.replace(c, kem_key=None) for c in contacts)
+        sizes = [len(encode(c)) for c in contacts]
+    return tuple(c for c, total in zip(contacts, accumulate(sizes), strict=True) if total <= room)
 
 
 def to_wire(r: StoredRecord) -> WireRecord:

@@ -49,25 +49,30 @@ async def solve(
     salt = puzzle.salt(unsolved.network_tag)
     position = saved = start
     workers = os.cpu_count() or 1
-    while True:
-        starts = [position + i * CHUNK for i in range(workers)]
-        found = await asyncio.gather(
-            *(
-                loop.run_in_executor(
-                    None, puzzle.search_range, provider, salt, unsolved.commit, bits, s, CHUNK
+    try:
+        while True:
+            starts = [position + i * CHUNK for i in range(workers)]
+            found = await asyncio.gather(
+                *(
+                    loop.run_in_executor(
+                        None, puzzle.search_range, provider, salt, unsolved.commit, bits, s, CHUNK
+                    )
+                    for s in starts
                 )
-                for s in starts
             )
-        )
-        position += workers * CHUNK
-        for nonce in found:
-            if nonce is not None:
-                return unsolved.solved(nonce)
-        if progress is not None:
-            progress(position - start, 1 << bits)
-        if save is not None and position - saved >= SAVE_EVERY:
+            position += workers * CHUNK
+            for nonce in found:
+                if nonce is not None:
+                    return unsolved.solved(nonce)
+            if progress is not None:
+                progress(position - start, 1 << bits)
+            if save is not None and position - saved >= SAVE_EVERY:
+                save(position)
+                saved = position
+    except asyncio.CancelledError:
+        if save is not None:
             save(position)
-            saved = position
+        raise
 
 
 async def load_or_make_node(

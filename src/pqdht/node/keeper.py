@@ -6,11 +6,11 @@ repair and replication.  A receipt is made only after the commit returned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..constants import MS
-from ..errors import RecordInvalid, StorageError, StorageFull, WireCode
+from ..errors import Closed, RecordInvalid, StorageError, StorageFull, WireCode
 from ..ids import Key
 from ..records import Kind, Record, topic_rank
 from ..storage.base import Floor, StoredRecord, Usage
@@ -33,6 +33,11 @@ class Decision:
     """Records that `put` adds to what is on disk: 0 where it replaces one."""
     growth: int = 0
     """Bytes that it adds."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a record is written that only its owner could make, or the first of its content."""
+        return self.put is not None and (self.more > 0 or self.put.kind != Kind.CONTENT)
 
 
 class Keeper:
@@ -61,25 +66,40 @@ class Keeper:
         return [Key(k) for k in self._env.store.keys()]
 
     def was_refreshed(self, record_id: bytes, since_ms: int) -> bool:
-        """Whether somebody stored this very record here since then."""
+        """Whether this very record was placed by somebody who matters since then, see `keep`."""
         return self._refreshed.get(record_id, 0) >= since_ms
 
     # --- writing -------------------------------------------------------------------------------
 
     async def keep(
-        self, wires: Sequence[WireRecord], group: str, *, replica: bool = False
+        self,
+        wires: Sequence[WireRecord],
+        group: str,
+        *,
+        replica: bool = False,
+        is_refresh: Callable[[bytes], bool] = lambda _: False,
     ) -> list[Receipt]:
-        """Check, decide, commit; one receipt per record, in order.  Never raises for a bad record."""
-        ids: list[bytes] = []
+        """Check, decide, commit; one receipt per record, in order.  Never raises for a bad record.
+
+        `is_refresh(key)`: whether the sender is one who places records for all holders of a key.
+        Only then, or if the record is new here, does storing it count as its replication: anybody
+        can send back what we hold, and would end its replication by that.
+        """
+        records: list[Record | None] = []
         decisions: list[Decision] = []
         for wire in wires:
             record, decision = self._judge(wire, group, replica)
-            ids.append(record.record_id if record is not None else bytes(32))
+            records.append(record)
             decisions.append(decision)
             if decision.put is not None:
                 self._pending[decision.put.key, decision.put.owner] = decision
         await self._commit(decisions)
-        return [Receipt(i, int(d.code), d.expires) for i, d in zip(ids, decisions, strict=True)]
+        receipts: list[Receipt] = []
+        for r, d in zip(records, decisions, strict=True):
+            receipts.append(Receipt(r.record_id if r is not None else bytes(32), int(d.code), d.expires))
+            if r is not None and d.code == WireCode.OK and (d.is_new or is_refresh(r.key)):
+                self.note_refresh(r.record_id)
+        return receipts
 
     async def _commit(self, decisions: list[Decision]) -> None:
         now = self._env.clock()
@@ -97,7 +117,7 @@ class Keeper:
             await self._env.store.commit(puts, removes, floors)
         except StorageFull:
             code = WireCode.STORAGE_FULL
-        except StorageError:
+        except (StorageError, Closed):
             code = WireCode.INTERNAL
         for put in puts:
             pending = self._pending.get((put.key, put.owner))
@@ -124,16 +144,14 @@ class Keeper:
             return record, Decision(e.code)
         try:
             decision = self._decide(record, group, replica, now)
-        except StorageError:
+        except (StorageError, Closed):
             decision = Decision(WireCode.INTERNAL)
-        if decision.code == WireCode.OK:
-            self.note_refresh(record.record_id)
-        else:
+        if decision.code != WireCode.OK:
             self._env.counters[f"records_refused.{decision.code.name}"] += 1
         return record, decision
 
     def note_refresh(self, record_id: bytes) -> None:
-        """Somebody stored this record here, or we just replicated it ourselves."""
+        """This record was placed by who gives it to all its holders, or by ourselves."""
         self._refreshed.pop(record_id, None)
         self._refreshed[record_id] = self._env.clock()
         if len(self._refreshed) > 65_536:
@@ -249,6 +267,12 @@ class Keeper:
         if topic_rank(record.key, record.node_id, day) >= topic_rank(worst.key, worst.node, day):
             return None
         return ((worst.key, worst.owner),)
+
+
+def promises(receipt: Receipt, record: Record, skew_ms: int) -> bool:
+    """Whether a receipt says that this record will be kept until it expires, but for clocks."""
+    kept = receipt.expires >= record.expires - skew_ms
+    return receipt.record_id == record.record_id and receipt.code == WireCode.OK and kept
 
 
 def _fits(used: Usage, mine: list[Decision], more: int, growth: int, records: int, size: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..channel.handshake import Handshake, HandshakeParams, PeerHello
 from ..errors import (
@@ -43,7 +43,11 @@ COSTS: dict[int, float] = {
 OTHER_COST = 1.0
 HANDSHAKE_COST = 4.0
 SWEEP_S = 15.0
-KEM_KEYS_KEPT = 8192
+REMEMBERED = 8192
+"""KEM keys, and addresses where a node was reached."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Listener(Protocol):
@@ -51,7 +55,10 @@ class Listener(Protocol):
 
     def peer_proven(self, conn: Connection) -> None: ...
     def peer_heard(self, conn: Connection) -> None: ...
-    def peer_failed(self, node_id: NodeId, error: RemoteError) -> None: ...
+    def peer_failed(self, contact: VerifiedContact, error: RemoteError) -> None:
+        """A question to this contact failed; an address somebody else named says nothing of the node."""
+        ...
+
     def is_wanted(self, node_id: NodeId) -> bool:
         """Whether the session should be kept while idle (table and pinned peers)."""
         ...
@@ -74,6 +81,8 @@ class Peers:
         self._all: dict[Connection, None] = {}
         self._kem_keys: OrderedDict[bytes, tuple[NodeId, bytes]] = OrderedDict()
         """H(KEM key) -> (its node, the key), of completed handshakes"""
+        self._reached: OrderedDict[tuple[NodeId, Address], None] = OrderedDict()
+        """Where a node answered as itself: dials there are nobody's aim at a victim."""
         self._params = HandshakeParams(
             suite=env.suite,
             network_tag=env.network_tag,
@@ -106,21 +115,29 @@ class Peers:
         if self._is_closed:
             raise Closed("this node is closed")
         conn = self._session(to.node_id)
-        cold = conn is None
-        if timeout_s is None:
-            timeout_s = self.env.config.request_timeout_s if cold else self.round_trips.timeout(to.node_id)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        question = Question(body, future, timeout_s)
         try:
             if conn is not None:
-                conn.exchange.ask(question)
-            else:
-                await self._connect_and_ask(to, question)
-            answer = await future
+                return await self.request_over(conn, body, timeout_s)
+            question = self._question(body, timeout_s or self.env.config.request_timeout_s)
+            await self._connect_and_ask(to, question)
+            return self._measured(await question.future)
         except RemoteError as e:
-            self._listener.peer_failed(to.node_id, e)
+            self._listener.peer_failed(to, e)
             raise
-        self.round_trips.measured(to.node_id, answer.rtt_s)
+
+    async def request_over(self, conn: Connection, body: Body, timeout_s: float | None = None) -> Answer:
+        """Ask over this very connection, never dialling."""
+        assert conn.peer is not None
+        question = self._question(body, timeout_s or self.round_trips.timeout(conn.peer.node_id))
+        conn.exchange.ask(question)
+        return self._measured(await question.future)
+
+    @staticmethod
+    def _question(body: Body, timeout_s: float) -> Question:
+        return Question(body, asyncio.get_running_loop().create_future(), timeout_s)
+
+    def _measured(self, answer: Answer) -> Answer:
+        self.round_trips.measured(answer.node_id, answer.rtt_s)
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
@@ -132,7 +149,12 @@ class Peers:
             dialing = asyncio.ensure_future(self._dial(to, early))
             self._dialing[to.node_id] = dialing
             dialing.add_done_callback(lambda f: self._dialed(to.node_id, f))
-        conn = await asyncio.shield(dialing)
+        try:
+            conn = await asyncio.shield(dialing)
+        except asyncio.CancelledError:
+            if dialing.cancelled():
+                raise Closed("this node was closed") from None
+            raise
         if early is None:
             conn.exchange.ask(question)
 
@@ -173,13 +195,13 @@ class Peers:
         self, node_id: NodeId, address: Address, kem_key: bytes | None, early: Question | None
     ) -> Connection:
         loop = asyncio.get_running_loop()
-        verified = self._listener.is_wanted(node_id)
-        if wait := self._dials.begin(address.group, loop.time(), verified=verified):
-            self.env.counters["dials_held_back"] += 1
-            raise DialHeldBack("too many dials to this address group", address=str(address), retry_s=wait)
         handshake = Handshake.initiate(
             self._params, expected=node_id, kem_key=kem_key, observed=str(address), now=self.env.clock()
         )
+        verified = (node_id, address) in self._reached
+        if wait := self._dials.begin(address.group, loop.time(), verified=verified):
+            self.env.counters["dials_held_back"] += 1
+            raise DialHeldBack("too many dials to this address group", address=str(address), retry_s=wait)
         made: list[Connection] = []
 
         def accept(link: Link) -> LinkHandler:
@@ -197,6 +219,7 @@ class Peers:
             conn.start()
             await conn.opened
             ok = True
+            self._remember(self._reached, (node_id, address), None)
             return conn
         except TimeoutError:
             raise PeerTimeout("no connection in time", address=str(address)) from None
@@ -219,27 +242,41 @@ class Peers:
         handshake = Handshake.respond(self._params, observed=str(link.remote), now=self.env.clock())
         conn = Connection(self, link, handshake)
         self._all[conn] = None
+        if len(self._inbound) >= self.env.params.limits.sessions_total:
+            self._make_room()
         refused = ""
         if self._is_closed:
             refused = "closed"
+        elif self._group_cost.spend(group, HANDSHAKE_COST, now):
+            refused = "cost"
         elif not self._inbound.acquire(group):
             refused = "sessions"
         elif not self._half_open.acquire(group):
             self._inbound.release(group)
             refused = "half_open"
-        elif self._group_cost.spend(group, HANDSHAKE_COST, now):
-            self._inbound.release(group)
-            self._half_open.release(group)
-            refused = "cost"
         if refused:
             self.env.counters[f"links_refused.{refused}"] += 1
-            conn.is_admitted = conn.is_half_open = False
             link.abort()
+        else:
+            conn.is_admitted = conn.is_half_open = True
         return conn
+
+    def _make_room(self) -> None:
+        """All places are taken: end the session nobody wants that was silent longest."""
+        idle = [c for c in self._all if c.is_admitted and not c.exchange.in_use and not self._is_wanted(c)]
+        if idle:
+            min(idle, key=lambda c: c.last_heard).close()
+
+    def _is_wanted(self, conn: Connection) -> bool:
+        """Whether it is the current session with a peer that the table holds."""
+        peer = conn.peer
+        if peer is None or self.sessions.get(peer.node_id) is not conn:
+            return False
+        return self._listener.is_wanted(peer.node_id)
 
     # --- Host ----------------------------------------------------------------------------------
 
-    def opened(self, conn: Connection) -> None:
+    def keyed(self, conn: Connection) -> None:
         peer = conn.peer
         assert peer is not None
         self._end_half_open(conn)
@@ -292,16 +329,18 @@ class Peers:
             self._listener.peer_heard(conn)
 
     def closed(self, conn: Connection, error: Exception | None) -> None:
-        self._all.pop(conn, None)
-        self._end_half_open(conn)
-        if not conn.outbound and conn.is_admitted:
-            conn.is_admitted = False
-            self._inbound.release(conn.group)
         if conn.peer is not None and self.sessions.get(conn.peer.node_id) is conn:
             del self.sessions[conn.peer.node_id]
 
+    def gone(self, conn: Connection) -> None:
+        self._all.pop(conn, None)
+        self._end_half_open(conn)
+        if conn.is_admitted:
+            conn.is_admitted = False
+            self._inbound.release(conn.group)
+
     def _end_half_open(self, conn: Connection) -> None:
-        if not conn.outbound and conn.is_half_open:
+        if conn.is_half_open:
             conn.is_half_open = False
             self._half_open.release(conn.group)
 
@@ -322,9 +361,14 @@ class Peers:
     # --- keys and housekeeping -----------------------------------------------------------------
 
     def _remember_key(self, peer: PeerHello) -> None:
-        self._kem_keys[peer.contact.kem_key_hash] = (peer.node_id, peer.kem_key)
-        if len(self._kem_keys) > KEM_KEYS_KEPT:
-            self._kem_keys.popitem(last=False)
+        self._remember(self._kem_keys, peer.contact.kem_key_hash, (peer.node_id, peer.kem_key))
+
+    @staticmethod
+    def _remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
+        kept[key] = value
+        kept.move_to_end(key)
+        if len(kept) > REMEMBERED:
+            kept.popitem(last=False)
 
     def kem_key(self, kem_key_hash: bytes) -> bytes | None:
         """A KEM key proven in an earlier session."""
@@ -340,16 +384,14 @@ class Peers:
         now = loop.time()
         config = self.env.config
         for conn in list(self._all):
-            peer = conn.peer
-            current = peer is not None and self.sessions.get(peer.node_id) is conn
-            if peer is not None and current and self._listener.is_wanted(peer.node_id):
+            if self._is_wanted(conn):
                 if now - conn.last_sent >= config.keepalive_s:
                     conn.keepalive()
                 if now - conn.last_heard >= 2.5 * config.keepalive_s:
                     conn.close()
                 continue
             idle_s = now - max(conn.last_heard, conn.last_sent)
-            if peer is not None and not conn.exchange.in_use and idle_s >= config.session_idle_s:
+            if conn.peer is not None and not conn.exchange.in_use and idle_s >= config.session_idle_s:
                 conn.close()  # a replaced, never proven or no longer wanted session
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
@@ -358,8 +400,10 @@ class Peers:
         self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for dialing in list(self._dialing.values()):
-            dialing.cancel()
+        dialing = list(self._dialing.values())
+        for dial in dialing:
+            dial.cancel()
+        await asyncio.gather(*dialing, return_exceptions=True)
         for conn in list(self._all):
             conn.close()
         for transport in self.env.transports.values():

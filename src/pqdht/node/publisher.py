@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..constants import MS
 from ..errors import (
+    Closed,
     DecodeError,
     NotBootstrapped,
     PeerError,
+    PqdhtError,
     QuorumNotReached,
     RecordInvalid,
     RemoteError,
@@ -19,21 +22,26 @@ from ..errors import (
 )
 from ..identity.contact import VerifiedContact
 from ..identity.keys import OwnerIdentity
-from ..ids import Key, NodeId, RecordId, distance
-from ..kad.quorum import PutTally
+from ..ids import Key, RecordId, distance
+from ..kad.quorum import Member, PutTally, closest_members
 from ..records import Locator, Record, Topic, make_record
 from ..wire.codec import Decoder, Struct, encode
 from ..wire.messages import Store, Stored, WireRecord
 from .environment import Environment
-from .keeper import Keeper
+from .exchange import Answer
+from .keeper import Keeper, promises
 from .lookups import Lookups, Walk
 from .peers import Peers
 from .results import PutResult, StoreReceipt
 from .routing import Routing
 
+log = logging.getLogger("pqdht.publisher")
+
 STATE = "publication/"
 CLOSEST_PER_PATH = 5
 UNREACHED = "UNREACHABLE"
+TOO_SHORT = "TOO_SHORT"
+"""Code OK, but it would be dropped before the record expires."""
 YOUNG_S = 600.0
 """A node up for less does not know its surroundings well yet: ..."""
 SECOND_PLACING_S = 60.0
@@ -84,10 +92,11 @@ class Placement:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
 
-    def add(self, node: NodeId, group: str, code: str, expires: int, counts: bool) -> None:
-        self.receipts.append(StoreReceipt(node, group, code, expires, counts))
-        if counts and code == WireCode.OK.name:
-            self.tally.add(node)
+    def add(self, receipt: StoreReceipt) -> None:
+        """One node has spoken, or will not."""
+        self.receipts.append(receipt)
+        if receipt.counts and receipt.code == WireCode.OK.name:
+            self.tally.add(receipt.node)
         self.waiting -= 1
         if self.tally.reached or self.waiting <= 0:
             self.reached.set()
@@ -199,6 +208,7 @@ class Publisher:
             publication.confirmed = False
             skewed = sum(r.code == WireCode.CLOCK_SKEW.name for r in result.receipts)
             hint = "; storers say this clock is ahead: set it right" if skewed >= result.need else ""
+            hint += "; they come from too few address groups" if result.confirmed >= result.need else ""
             raise QuorumNotReached(
                 f"{result.confirmed} of {result.need} needed receipts; the record is queued and is"
                 f" retried by itself while this node runs{hint}",
@@ -218,27 +228,24 @@ class Publisher:
         return self._own.get((bytes(record.key), bytes(record.owner_id))) is publication
 
     def _plan(self, record: Record, walk: Walk | None) -> Placement:
-        params, own = self._env.params, self._env.identity.node_id
-        near: list[tuple[bytes, str]] = []
-        chosen: dict[bytes, tuple[VerifiedContact, str]] = {}
-        if walk is not None:
-            groups = {n: a.group for n, a in walk.answers.items()}
-            near = [(c.node_id, groups[c.node_id]) for c in walk.lookup.closest(params.k)]
-            wide = walk.lookup.closest_on_every_path(CLOSEST_PER_PATH)
-            now = asyncio.get_running_loop().time()
-            region = self._routing.sizes.region(now)
-            for c in walk.lookup.answered():
-                if region is not None and distance(c.node_id, record.key) <= region:
-                    wide.append(c)
-            for c in [*walk.lookup.closest(params.k), *wide]:
-                chosen[c.node_id] = (c.contact, groups[c.node_id])
-        own_group = self._env.own_group
-        if self._env.addresses or walk is None:  # nobody could ever read it from a node without an address
-            near.append((own, own_group))
-        closest = sorted(near, key=lambda n: distance(n[0], record.key))[: params.k]
-        placement = Placement(record, PutTally(closest, params.k, params.address_groups))
+        env, own = self._env, self._env.identity.node_id
+        k = env.params.k
+        answered = walk.lookup.answered() if walk is not None else []
+        groups = {c.node_id: walk.answers[c.node_id].group for c in answered} if walk is not None else {}
+        near = [Member(n, g) for n, g in groups.items()]
+        if env.addresses or walk is None:  # nobody could ever read it from a node without an address
+            near.append(Member(own, env.own_group))
+        closest = closest_members(record.key, near, k, env.answer_per_group)
         members = dict(closest)
-        placement.targets = [(c, g, n in members) for n, (c, g) in chosen.items()]
+        wide = walk.lookup.closest_on_every_path(CLOSEST_PER_PATH) if walk is not None else []
+        chosen = dict.fromkeys([*members, *(c.node_id for c in wide)])
+        region = self._routing.sizes.region(asyncio.get_running_loop().time())
+        placement = Placement(record, PutTally(closest, k, env.params.address_groups))
+        placement.targets = [
+            (c.contact, groups[c.node_id], c.node_id in members)
+            for c in answered
+            if c.node_id in chosen or (region is not None and distance(c.node_id, record.key) <= region)
+        ]
         placement.waiting = len(placement.targets) + (1 if own in members else 0)
         return placement
 
@@ -246,29 +253,39 @@ class Publisher:
         own = self._env.identity.node_id
         if own not in placement.tally.members:
             return
-        receipts = await self._keeper.keep([placement.record.wire], "")
-        code = WireCode(receipts[0].code)
-        placement.add(own, self._env.own_group, code.name, receipts[0].expires, True)
+        (receipt,) = await self._keeper.keep([placement.record.wire], "", is_refresh=lambda _: True)
+        code = WireCode(receipt.code).name
+        placement.add(StoreReceipt(own, self._env.own_group, code, receipt.expires, True))
 
     async def _store_at(
         self, placement: Placement, to: VerifiedContact, group: str, counts: bool
     ) -> None:
-        record = placement.record
-        code, expires = UNREACHED, 0
+        said = StoreReceipt(to.node_id, group, UNREACHED, 0, counts)
         try:
-            answer = await self._peers.request(to, Store((record.wire,)))
+            answer = await self._peers.request(to, Store((placement.record.wire,)))
             placement.bytes += answer.bytes
-            body = answer.body
-            assert isinstance(body, Stored)
-            for receipt in body.receipts:
-                if receipt.record_id == record.record_id:
-                    code, expires = code_name(receipt.code), receipt.expires
+            said = self._read(placement.record, answer, said)
         except PeerError as e:
-            code = e.code.name
+            if e.code != WireCode.OK:  # an ERROR that says OK is no receipt
+                said = replace(said, code=e.code.name)
         except RemoteError:
             pass
         finally:  # also where this node is closed meanwhile
-            placement.add(to.node_id, group, code, expires, counts)
+            placement.add(said)
+
+    def _read(self, record: Record, answer: Answer, said: StoreReceipt) -> StoreReceipt:
+        """The receipt for our record in a STORED, with what proves it; as it was if there is none."""
+        body = answer.body
+        assert isinstance(body, Stored)
+        receipt = next((r for r in body.receipts if r.record_id == record.record_id), None)
+        if receipt is None:
+            return said
+        code = code_name(receipt.code)
+        if code == WireCode.OK.name and not promises(receipt, record, self._env.params.limits.clock_skew_ms):
+            code = TOO_SHORT
+        return replace(
+            said, code=code, expires=receipt.expires, envelope=answer.envelope, request=answer.request
+        )
 
     def _result(
         self, publication: Publication, placement: Placement, walk: Walk | None, started: float
@@ -292,19 +309,28 @@ class Publisher:
             is_due = not publication.confirmed and publication.record.expires > self._env.clock()
             if is_due and self._is_current(publication):
                 self._env.counters["puts_retried"] += 1
-                try:
-                    await self.place(publication)
-                except QuorumNotReached:
-                    continue
+                await self._one_of_many(self.place(publication))
 
     async def republish(self) -> None:
         """Place again what was placed long ago; renew announcements at half their life."""
         for slot, publication in list(self._own.items()):
             if self._is_current(publication):
-                try:
-                    await self._refresh(slot, publication)
-                except QuorumNotReached:
-                    continue  # queued; `retry` goes on with it
+                await self._one_of_many(self._refresh(slot, publication))
+
+    async def _one_of_many(self, work: Awaitable[object]) -> None:
+        """What befalls one record does not hold up those behind it, unless it befalls all.
+
+        Raises NotBootstrapped and Closed.
+        """
+        try:
+            await work
+        except QuorumNotReached:
+            pass  # queued; `retry` goes on with it
+        except (NotBootstrapped, Closed):
+            raise
+        except PqdhtError as e:
+            self._env.counters["puts_failed"] += 1
+            log.warning("an own record could not be placed again: %s", e)
 
     async def _refresh(self, slot: tuple[bytes, bytes], publication: Publication) -> None:
         now, record = self._env.clock(), publication.record

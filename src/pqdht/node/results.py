@@ -79,7 +79,11 @@ class GetResult:
 
 @dataclass(frozen=True, slots=True)
 class StoreReceipt:
-    """What one node said to STORE: `code` is OK for a promise, else the refusal; '' unreached."""
+    """What one node said to STORE.
+
+    `code`: OK for a promise; else the refusal, TOO_SHORT (a promise that ends before the record
+    does), or UNREACHABLE (no receipt came).
+    """
 
     node: NodeId
     group: str
@@ -87,6 +91,10 @@ class StoreReceipt:
     expires: int
     counts: bool
     """Whether it belongs to the k closest, whose receipts make the quorum."""
+    envelope: bytes = field(default=b"", repr=False)
+    """The answer envelope, byte for byte: what proves the promise; empty for ourselves."""
+    request: bytes = field(default=b"", repr=False)
+    """The request envelope it answers, byte for byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

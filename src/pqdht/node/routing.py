@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ..errors import DecodeError, DialHeldBack, PeerError, RemoteError
+from ..errors import DecodeError, DialHeldBack, PeerError, PeerIdentityMismatch, RemoteError
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..kad.lookup import Candidate
@@ -70,11 +70,17 @@ class Routing:
         """Any authenticated frame counts as a sign of life."""
         self.table.heard(node_id, asyncio.get_running_loop().time())
 
-    def failed(self, node_id: NodeId, error: RemoteError) -> None:
-        """A question went unanswered, or the peer broke a rule."""
-        if isinstance(error, DialHeldBack | PeerError):
-            return  # we did not ask, or it did answer
-        if self.table.failed(node_id, asyncio.get_running_loop().time()):
+    def failed(self, contact: VerifiedContact, error: RemoteError) -> None:
+        """A question went unanswered, or the peer broke a rule.
+
+        What another said of a node's addresses may be a lie, and speaks against that other only.
+        """
+        if isinstance(error, DialHeldBack | PeerError | PeerIdentityMismatch):
+            return  # we did not ask, or it did answer, or it was somebody else
+        entry = self.table.get(contact.node_id)
+        if entry is not None and entry.contact.addresses != contact.addresses:
+            return
+        if self.table.failed(contact.node_id, asyncio.get_running_loop().time()):
             self._env.counters["table_evicted"] += 1
 
     # --- what answers and lookups need ---------------------------------------------------------
@@ -108,9 +114,14 @@ class Routing:
             except (RemoteError, DecodeError) as e:
                 self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
                 break
-            if checked.addresses and checked.node_id != self._env.identity.node_id:
-                found.append(Candidate(checked.node_id, checked, checked.group))
+            reachable = checked.dialled_by(self._env.transports)
+            if reachable is not None and checked.node_id != self._env.identity.node_id:
+                found.append(Candidate(checked.node_id, reachable, reachable.group))
         return found
+
+    def is_among_closest(self, node_id: bytes, key: bytes) -> bool:
+        """Whether a node is one of the k closest to a key that we know."""
+        return any(e.node_id == node_id for e in self.table.closest(key, self._env.params.k))
 
     # --- memory --------------------------------------------------------------------------------
 

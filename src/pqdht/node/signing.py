@@ -45,7 +45,12 @@ class MessageSigner:
         self._env.counters["signatures_made"] += 1
         self._env.counters["messages_signed"] += len(job.messages)
         if self._env.suite.provider.inline:
-            self._deliver(job, job.sign(key, BATCH_ROOT))
+            try:
+                proofs = job.sign(key, BATCH_ROOT)
+            except Exception as e:
+                self._failed(job, e)
+            else:
+                self._deliver(job, proofs)
         else:
             loop = asyncio.get_running_loop()
             running = loop.run_in_executor(None, job.sign, key, BATCH_ROOT)
@@ -54,7 +59,17 @@ class MessageSigner:
     def _finished(self, job: Job, signed: asyncio.Future[list[tuple[int, bytes]]]) -> None:
         if signed.cancelled():
             return
-        self._deliver(job, signed.result())
+        if (error := signed.exception()) is not None:
+            self._failed(job, error)
+        else:
+            self._deliver(job, signed.result())
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        """These messages are not sent (whoever asked times out); later ones are signed all the same."""
+        for ticket in job.tickets:
+            del self._waiting[ticket]
+        self._report("messages could not be signed", error)
+        self._flush()
 
     def _deliver(self, job: Job, proofs: list[tuple[int, bytes]]) -> None:
         for ticket, proof in proofs:
@@ -62,10 +77,12 @@ class MessageSigner:
             try:
                 done(proof)
             except Exception as e:  # one caller's fault must not keep the others from being signed
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "a signed message could not be sent", "exception": e}
-                )
+                self._report("a signed message could not be sent", e)
         self._flush()
+
+    @staticmethod
+    def _report(message: str, error: BaseException) -> None:
+        asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 
 class MessageVerifier:

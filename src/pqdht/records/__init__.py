@@ -7,7 +7,7 @@ three must pass before a record is stored, returned or counted.
 
 from __future__ import annotations
 
-from .order import TOPIC_PER_GROUP, Order, Versioned, compare, replaces, topic_rank
+from .order import TOPIC_PER_GROUP, topic_rank
 from .record import (
     KNOWN_FLAGS,
     SEALED,
@@ -37,18 +37,14 @@ __all__ = [
     "Kind",
     "Locator",
     "Named",
-    "Order",
     "Record",
     "RecordVerifier",
     "Tbs",
     "Topic",
     "TopicNode",
     "VerifyJob",
-    "Versioned",
-    "compare",
     "make_record",
     "parse_record",
-    "replaces",
     "topic_claim",
     "topic_rank",
 ]

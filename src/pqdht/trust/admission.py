@@ -169,7 +169,8 @@ class _Dials:
 
 class DialLimiter:
     """Caps on dials to unverified address hints per destination group, so that nobody can aim us at
-    a victim (section 6): 2 at once, 8 a minute, 10 minutes of rest after 4 failures in a row.
+    a victim (section 6): 2 at once (64 over all groups), 8 a minute, 10 minutes of rest after 4
+    failures in a row.
 
     Dials to verified addresses (their owner answered there before) are never refused.
     """
@@ -178,6 +179,7 @@ class DialLimiter:
         self,
         *,
         concurrent: int = 2,
+        total: int = 64,
         per_minute: int = 8,
         failures: int = 4,
         cool_down_s: float = 600.0,
@@ -185,6 +187,9 @@ class DialLimiter:
         mode: Mode = Mode.ENFORCE,
     ) -> None:
         self._concurrent = concurrent
+        self._total = total
+        self._active = 0
+        self._shared = _Dials()
         self._per_minute = per_minute
         self._failures = failures
         self._cool_down_s = cool_down_s
@@ -200,11 +205,9 @@ class DialLimiter:
 
         A refused dial must not be made and has no `end`.
         """
-        if not self._groups.has_room(group, now):
-            # Unlike a request, a dial can wait: no shared entry.
-            return 0.0 if verified else self._refuse(_RETRY_S)
-        dials = self._groups.get(group)
-        if dials is None or dials.is_over(now):
+        room = self._groups.has_room(group, now)
+        dials = self._groups.get(group) if room else self._shared
+        if dials is None or (room and dials.is_over(now)):
             dials = _Dials()
         if not verified:
             if wait := self._wait(dials, now):
@@ -215,15 +218,20 @@ class DialLimiter:
             dials.started = (*self._recent(dials, now), now)[-self._per_minute :]
             dials.keep_until = max(dials.keep_until, now + 60.0)
         dials.active += 1
-        self._groups.set(group, dials)
+        self._active += 1
+        if room:
+            self._groups.set(group, dials)
         return 0.0
 
     def end(self, group: str, now: float, *, ok: bool) -> None:
         """The dial is over; `ok`: somebody answered as who they claimed to be."""
         dials = self._groups.get(group)
         if dials is None or not dials.active:
-            return  # it began while the map was full
-        dials.active -= 1
+            dials = self._shared  # it began while the map was full
+        self._active = max(0, self._active - 1)
+        dials.active = max(0, dials.active - 1)
+        if dials is self._shared:
+            return  # whose fault it was is not remembered, or one liar could rest all newcomers
         if ok:
             dials.failures = 0
             return
@@ -236,7 +244,7 @@ class DialLimiter:
     def _wait(self, dials: _Dials, now: float) -> float:
         if dials.cool_until > now:
             return min(dials.cool_until - now, self._cool_down_s)
-        if dials.active >= self._concurrent:
+        if dials.active >= self._concurrent or self._active >= self._total:
             return _RETRY_S
         recent = self._recent(dials, now)
         return recent[0] + 60.0 - now if len(recent) >= self._per_minute else 0.0

@@ -10,6 +10,9 @@ from ..constants import MAX_ADDRESS_LENGTH, MAX_ADDRESSES
 from .codec import U32, U63, Bytes8, Bytes32, Struct
 
 AddressText = Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
+ADDRESS_ROOM = 480
+"""Bytes of all addresses of one contact, each with 3 of encoding: with them a contact without its key has
+about 600, so that twenty fit into one answer beside its records."""
 KemKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=2048)]
 
 

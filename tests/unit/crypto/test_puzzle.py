@@ -25,7 +25,7 @@ def test_vectors(provider: Provider) -> None:
         assert puzzle.salt(v["network_tag"]) == v["salt"]
         assert puzzle.digest(provider, v["network_tag"], commit, v["nonce"]) == v["digest"]
         assert puzzle.node_id(commit, v["digest"]) == v["node_id"]
-        assert puzzle.Solver(provider, v["network_tag"], commit, 8).step(5000) == v["nonce"]
+        assert puzzle.search_range(provider, v["salt"], commit, 8, 0, 5000) == v["nonce"]
         puzzle.check(provider, v["network_tag"], commit, v["nonce"], v["digest"])
         puzzle.check_bits(v["digest"], 8)
 
@@ -83,7 +83,7 @@ def test_check_refuses_any_change(provider: Provider) -> None:
             puzzle.check(provider, *args)
 
 
-class TestSolver:
+class TestSearch:
     COMMIT = puzzle.commit(TAG, SIG, KEM, 20_000)
 
     def all_solutions(self, provider: Provider, bits: int, end: int) -> list[int]:
@@ -93,27 +93,22 @@ class TestSolver:
             if leading_zero_bits(puzzle.digest(provider, TAG, self.COMMIT, n.to_bytes(8, "big"))) >= bits
         ]
 
-    def test_steps_find_what_one_search_finds(self, provider: Provider) -> None:
+    def test_pieces_find_what_one_search_finds(self, provider: Provider) -> None:
         expected = self.all_solutions(provider, 5, 200)
         assert expected
+        salt = puzzle.salt(TAG)
         for step in (1, 7, 200):
-            solver = puzzle.Solver(provider, TAG, self.COMMIT, 5)
             found: list[int] = []
-            while solver.position < 200:
-                nonce = solver.step(min(step, 200 - solver.position))
-                if nonce is not None:
+            position = 0
+            while position < 200:
+                count = min(step, 200 - position)
+                nonce = puzzle.search_range(provider, salt, self.COMMIT, 5, position, count)
+                if nonce is None:
+                    position += count
+                else:
                     found.append(int.from_bytes(nonce, "big"))
-                    assert solver.position == found[-1] + 1
+                    position = found[-1] + 1
             assert found == expected
-
-    def test_resuming_from_position(self, provider: Provider) -> None:
-        solver = puzzle.Solver(provider, TAG, self.COMMIT, 6)
-        first = solver.step(2000)
-        assert first is not None
-        stopped = puzzle.Solver(provider, TAG, self.COMMIT, 6)
-        assert stopped.step(int.from_bytes(first, "big")) is None
-        resumed = puzzle.Solver(provider, TAG, self.COMMIT, 6, stopped.position)
-        assert resumed.step(1) == first
 
     def test_ranges_cover_everything_once(self, provider: Provider) -> None:
         salt = puzzle.salt(TAG)
@@ -123,6 +118,3 @@ class TestSolver:
         )
         assert puzzle.search_range(provider, salt, self.COMMIT, 0, 5, 0) is None
         assert puzzle.search_range(provider, salt, self.COMMIT, 0, 5, 1) == (5).to_bytes(8, "big")
-
-    def test_expected_work(self, provider: Provider) -> None:
-        assert puzzle.Solver(provider, TAG, self.COMMIT, 16).expected == 65_536
