@@ -41,6 +41,8 @@ from pqdht.testing.testnet import Testnet, group_address
 
 TIME_LIMIT_S = 115.0
 FIRST_PORT = 51820
+LEAST = 4
+"""Nodes: an answer counts with three others behind it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ def receipts_of(node: ProcessNode, nodes: list[ProcessNode]) -> set[str]:
     }
 
 
+def example(sighting: Sighting) -> str:
+    """One search in words."""
+    if sighting.fault:
+        return f"{sighting.reader:02} looked for {sighting.peer:02}: {sighting.fault}"
+    result = sighting.found["result"]
+    return (
+        f"{sighting.reader:02} found {sighting.peer:02} at {sighting.found['endpoints'][0]},"
+        f" confirmed by {result['confirmations']} of {result['holders']}"
+    )
+
+
 class Demo:
     """The run: its nodes, what is shown of them, and the counts."""
 
@@ -95,7 +108,7 @@ class Demo:
             nodes, directory, arguments=lambda i: ("--announce-wireguard", str(self.configs[i]))
         )
         self.board = Board(
-            f"pqdht: {nodes} processes on loopback, post-quantum identities and channels",
+            f"pqdht: {nodes} processes on loopback, post-quantum throughout",
             {i: Row(f"{i:02}", group_address(i)) for i in range(nodes)},
             None if plain else Console(),
         )
@@ -136,8 +149,6 @@ class Demo:
     async def _announced(self) -> dict[int, Expected]:
         """Wait for all announcements; what the files say is what must be found."""
         nodes = self.net.nodes
-        for row in self.board.rows.values():
-            row.state = "up"
         self.board.say("each announces the endpoint and public key of its WireGuard file")
         await asyncio.gather(*(node.event("announced") for node in nodes))
         peers = {}
@@ -148,13 +159,17 @@ class Demo:
         return peers
 
     async def _find(self, peers: dict[int, Expected], what: str, *, include_self: bool) -> None:
-        readers, done = dict(self.running), 0
+        readers, done, is_shown = dict(self.running), 0, False
         want = len(readers) * (len(peers) if include_self else len(peers) - 1)
 
         def saw(sighting: Sighting) -> None:
-            nonlocal done
+            nonlocal done, is_shown
             done += 1
             self.board.rows[sighting.reader].saw(sighting)
+            is_gone = sighting.peer not in readers
+            if not is_shown and sighting.reader != sighting.peer and is_gone == bool(peers.keys() - readers):
+                is_shown = True
+                self.board.say(example(sighting))
             if done % max(1, want // 8) == 0:
                 self.board.say(f"{done} of {want} searches")
 
@@ -217,6 +232,11 @@ if __name__ == "__main__":
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--kill", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="lines instead of a live table")
+    chosen = parser.parse_args()
+    if chosen.nodes < LEAST or not 0 <= chosen.kill <= chosen.nodes - LEAST:
+        parser.error(
+            f"--nodes must be {LEAST} or more, and --kill must leave {LEAST} of them (0 to nodes - {LEAST})"
+        )
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(asyncio.run(main(parser.parse_args())))
+        sys.exit(asyncio.run(main(chosen)))
     sys.exit(130)

@@ -3,8 +3,7 @@
 Takes a second of real time and gives the same packets, bit for bit, for the same seed.
 """
 
-from pqdht.testing.loop import run
-from pqdht.testing.testnet import Testnet
+from pqdht.testing import Testnet, run
 
 
 async def main() -> str:

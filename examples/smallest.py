@@ -10,10 +10,10 @@ async def main() -> None:
         config = Config(
             network="testnet",
             listen=("tcp/127.0.0.1:0",),
-            bootstrap=(f"{first.node_id.hex()}@{first.env.addresses[0]}",),
+            bootstrap=(first.bootstrap_entry,),
         )
         async with SecureDHT(config) as second:
-            await second.bootstrapped()
+            await second.bootstrapped(timeout_s=10)
             await second.put("greeting", b"hello")
             print((await first.get("greeting", owner=second.owner_id)).value)
 

@@ -6,7 +6,7 @@ The owner id is what people exchange once, like a telephone number; addresses ma
 import asyncio
 import secrets
 
-from pqdht.testing.testnet import Testnet
+from pqdht.testing import Testnet
 
 
 async def main() -> None:

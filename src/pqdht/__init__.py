@@ -27,6 +27,7 @@ from .errors import (
     PuzzleCancelled,
     QuorumNotReached,
     RecordInvalid,
+    Refused,
     RemoteError,
     SessionFailed,
     StorageCorrupt,
@@ -35,7 +36,7 @@ from .errors import (
     WireCode,
 )
 from .identity.keys import NodeIdentity, OwnerIdentity
-from .ids import Key, NodeId, OwnerId, RecordId
+from .ids import Key, NodeId, OwnerId, RecordId, parse_owner_id
 from .kad.quorum import Verdict
 from .node.dht import SecureDHT
 from .node.results import Evidence, GetResult, NodeInfo, PeerInfo, PutResult, StoreReceipt
@@ -85,6 +86,7 @@ __all__ = [
     "Record",
     "RecordId",
     "RecordInvalid",
+    "Refused",
     "RemoteError",
     "SecureDHT",
     "SessionFailed",
@@ -95,4 +97,5 @@ __all__ = [
     "Topic",
     "Verdict",
     "WireCode",
+    "parse_owner_id",
 ]

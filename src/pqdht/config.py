@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from .constants import DAY_S, MAX_ADDRESSES, ParameterSet, parameter_set
 from .errors import ConfigError
@@ -23,7 +23,8 @@ class Config:
     provider: Literal["auto", "openssl", "liboqs"] = "auto"
     """Who computes: `auto` takes liboqs where its library is found, else OpenSSL."""
     data_dir: Path | None = None
-    """Keys, records and remembered peers. None keeps all in memory: a new identity each start."""
+    """Keys, records and remembered peers; text is taken as a path. None keeps all in memory: a new
+    identity each start."""
     listen: tuple[str, ...] = ("tcp/0.0.0.0:4733",)
     """Addresses to accept on; empty for a client that only asks."""
     advertise: tuple[str, ...] = ()
@@ -78,40 +79,71 @@ class Config:
     """Only peers heard within this time are passed on to others."""
 
     def __post_init__(self) -> None:
-        positive = (
-            "paths parallel path_end dial_timeout_s request_timeout_s lookup_timeout_s max_sessions "
-            "session_idle_s keepalive_s walk_interval_young_s walk_interval_s refresh_idle_s "
-            "replicate_interval_s republish_interval_s max_table_idle_s"
-        )
-        for name in positive.split():
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}", name=name)
+        for name in ("listen", "advertise", "bootstrap"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        object.__setattr__(self, "data_dir", _path(self.data_dir))
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed or type(value) is not type(allowed[0]):  # 1 == True == 1.0
+                listed = ", ".join(map(str, allowed))
+                raise ConfigError(f"{name} must be one of {listed}, got {value!r}", name=name)
+        for name in _COUNTS + _SECONDS:
+            _check_number(name, getattr(self, name), whole=name in _COUNTS)
         if self.path_end_doubt < self.path_end:
             raise ConfigError("path_end_doubt must be at least path_end", name="path_end_doubt")
-        if self.suite not in (1, 2, 3):
-            raise ConfigError(f"suite must be 1, 2 or 3, got {self.suite}", name="suite")
-        choices = {
-            "provider": ("auto", "openssl", "liboqs"),
-            "signing": ("every", "claims"),
-            "early": ("reads", "never"),
-            "padding": ("off", "256", "constant"),
-            "consistency": ("majority", "first", "all"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}", name=name
-                )
         if len(self.advertise) > MAX_ADDRESSES:
             raise ConfigError(f"at most {MAX_ADDRESSES} addresses can be advertised", name="advertise")
-        params = self.params
-        if not params.limits.ttl_min_s <= self.announce_ttl_s <= params.limits.ttl_max_s:
+        limits = self.params.limits
+        if not limits.ttl_min_s <= self.announce_ttl_s <= limits.ttl_max_s:
             raise ConfigError(
-                f"announce_ttl_s must lie in {params.limits.ttl_min_s}..{params.limits.ttl_max_s}",
-                name="announce_ttl_s",
+                f"announce_ttl_s must lie in {limits.ttl_min_s}..{limits.ttl_max_s}", name="announce_ttl_s"
             )
 
     @property
     def params(self) -> ParameterSet:
         """The network's parameter set. Raises ConfigError for an unknown name."""
-        return parameter_set(self.network) if isinstance(self.network, str) else self.network
+        network: object = self.network
+        if isinstance(network, ParameterSet):
+            return network
+        if isinstance(network, str):
+            return parameter_set(network)
+        raise ConfigError(
+            f"network must be a name or a ParameterSet, got {type(network).__name__}", name="network"
+        )
+
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "suite": (1, 2, 3),
+    "provider": ("auto", "openssl", "liboqs"),
+    "signing": ("every", "claims"),
+    "early": ("reads", "never"),
+    "padding": ("off", "256", "constant"),
+    "bridge": (False, True),
+    "consistency": get_args(Consistency),
+}
+_COUNTS = ("paths", "parallel", "path_end", "path_end_doubt", "max_sessions", "announce_ttl_s")
+_SECONDS = tuple(f.name for f in fields(Config) if f.name.endswith("_s") and f.name not in _COUNTS)
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """A tuple or list of texts.  One text alone would be taken apart into its letters."""
+    if not isinstance(value, tuple | list) or not all(isinstance(text, str) for text in value):
+        hint = f"; write {name}=({value!r:.80},)" if isinstance(value, str) else ""
+        raise ConfigError(f"{name} must be a tuple of texts, got {type(value).__name__}{hint}", name=name)
+    return tuple(value)
+
+
+def _path(value: object) -> Path | None:
+    if value is None or isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"data_dir must be a path, got {value!r:.80}", name="data_dir")
+    return Path(value)
+
+
+def _check_number(name: str, value: object, *, whole: bool) -> None:
+    wanted = "a whole number" if whole else "a number of seconds"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ConfigError(f"{name} must be {wanted}, got {value!r:.80}", name=name)
+    if not value > 0:  # nor NaN
+        raise ConfigError(f"{name} must be above 0, got {value}", name=name)

@@ -56,7 +56,8 @@ class Limits:
     clock_skew_ms: int = 5 * MINUTE_MS
     """How far in the future a timestamp may lie."""
     floor_ms: int = 7 * DAY_MS
-    """How long the highest timestamp per (key, owner) is remembered after the record went."""
+    """How long the highest timestamp per (key, owner) is remembered after it was stored: no older version
+    that was ever signed for can outlive it."""
     records_per_key: int = 64
     """Records (owners) under one topic key; the rest compete by the topic order."""
     records_per_owner: int = 1024

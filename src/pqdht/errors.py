@@ -131,6 +131,19 @@ class QuorumNotReached(LocalError):
         self.result = result
 
 
+class Refused(LocalError):
+    """Storers will not take this record, now or later; `result` says who said what. It is not queued.
+
+    After compare-and-set: another version stands there. Read it, and decide again.
+    """
+
+    exit_code = 16
+
+    def __init__(self, message: str, /, *, result: Any = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.result = result
+
+
 class NotFound(LocalError):
     """No valid record was seen; `result` lists responders, groups and paths."""
 

@@ -29,15 +29,25 @@ def common_prefix_length(a: bytes, b: bytes) -> int:
     return ID_BITS - distance(a, b).bit_length()
 
 
-def parse_id(text: str, what: str = "id") -> bytes:
-    """32 bytes from 64 hex digits. Raises ConfigError."""
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        raw = b""
-    if len(raw) != ID_BYTES or len(text) != 2 * ID_BYTES:  # fromhex skips white space
-        raise ConfigError(f"{what} must be 64 hex digits, got {text!r}", name=what)
-    return raw
+def parse_id(value: bytes | str, what: str = "id") -> bytes:
+    """32 bytes, given as they are or as 64 hex digits. Raises ConfigError."""
+    raw: object = value
+    if isinstance(value, str):
+        try:
+            raw = bytes.fromhex(value) if len(value) == 2 * ID_BYTES else None
+        except ValueError:
+            raw = None
+    if isinstance(raw, bytes) and len(raw) == ID_BYTES:  # fromhex skips white space
+        return raw
+    if isinstance(value, str):
+        raise ConfigError(f"{what} must be 64 hex digits, got {value!r:.80}", name=what)
+    given = f"{len(raw)} bytes" if isinstance(raw, bytes) else type(raw).__name__
+    raise ConfigError(f"{what} must be {ID_BYTES} bytes or 64 hex digits, got {given}", name=what)
+
+
+def parse_owner_id(value: bytes | str) -> OwnerId:
+    """An owner id from 64 hex digits (as `pqdht id` prints it) or its 32 bytes. Raises ConfigError."""
+    return OwnerId(parse_id(value, "owner id"))
 
 
 def leading_zero_bits(digest: bytes) -> int:

@@ -5,6 +5,7 @@ Its value says where the owner's VPN listens, with which WireGuard key, and whic
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -78,6 +79,25 @@ class PeerRecord:
 def peer_locator(owner: OwnerId) -> Named:
     """Where an owner's peer record stands."""
     return Named(owner, PEER_RECORD_NAME)
+
+
+def parse_wireguard_key(key: bytes | str) -> bytes:
+    """A public key of 32 bytes, or as `wg` prints it (base64), or as 64 hex digits. Raises ConfigError."""
+    raw: object = key
+    if isinstance(key, str):
+        try:
+            raw = bytes.fromhex(key) if len(key) == 64 else base64.b64decode(key, validate=True)
+        except ValueError:
+            raw = None
+        if isinstance(raw, bytes) and len(key) != 64 and base64.b64encode(raw).decode() != key:
+            raw = None  # stray bits: a slip of the pen
+    if not isinstance(raw, bytes) or len(raw) != 32:
+        given = f"{len(raw)} bytes" if isinstance(raw, bytes) else repr(key)[:80]
+        raise ConfigError(
+            f"a WireGuard public key is 32 bytes, or the 44 characters that `wg pubkey` prints, got {given}",
+            name="wireguard_key",
+        )
+    return raw
 
 
 def check_endpoint(text: str) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 import pqdht
+import pqdht.testing
 from pqdht import Config, PqdhtError, SecureDHT
 from pqdht.cli.main import app
 from pqdht.daemon.requests import REQUESTS
@@ -47,6 +48,10 @@ def test_config() -> None:
 def test_names() -> None:
     errors = [n for n in pqdht.__all__ if _is_error(getattr(pqdht, n))]
     assert sorted(column("names")) == sorted(set(pqdht.__all__) - set(errors) - {"SecureDHT", "Config"})
+
+
+def test_names_for_tests() -> None:
+    assert sorted(column("testing")) == sorted(pqdht.testing.__all__)
 
 
 def _is_error(thing: object) -> bool:

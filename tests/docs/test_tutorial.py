@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pqdht.node.identities import NODE_FILE
 from tests.docs.markdown import DOCS, ROOT, blocks
 
 README = ROOT / "README.md"
@@ -41,6 +42,33 @@ def test_the_program_of_the_readme(tmp_path: Path) -> None:
 def test_the_program_of_the_tutorial(tmp_path: Path) -> None:
     program = blocks(TUTORIAL, "python")[0]
     assert re.fullmatch(r"hello confirmed [12]\n", run(program, tmp_path))
+
+
+NETWORK = """
+from pqdht.testing import Testnet
+
+async def main():
+    async with Testnet.loopback(3, network="testnet") as net:
+        await net.nodes[0].announce(["203.0.113.7:51820"])
+        friends = [net.nodes[0].owner_id.hex(), net.nodes[1].owner_id.hex()]
+        print([await where_is(friend, net.bootstrap[0], Path({directory!r})) for friend in friends])
+
+asyncio.run(main())
+"""
+
+
+def test_the_program_that_finds_a_friend(tmp_path: Path) -> None:
+    data, empty = tmp_path / "data", tmp_path / "empty"
+    empty.mkdir()
+    program = blocks(TUTORIAL, "python")[1] + NETWORK.format(directory=str(data))
+    assert run(program, empty) == "[('203.0.113.7:51820',), ()]\n"
+    assert (data / NODE_FILE).exists()
+
+
+def test_the_test_of_the_tutorial(tmp_path: Path) -> None:
+    program = blocks(TUTORIAL, "python")[2]
+    (name,) = re.findall(r"^def (test_\w+)\(\):$", program, re.MULTILINE)
+    assert run(f"{program}\n{name}()\nprint('passed')\n", tmp_path) == "passed\n"
 
 
 @pytest.mark.parametrize("path", [README, TUTORIAL], ids=lambda p: p.name)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pqdht.cli.wireguard import parse_wireguard
-from pqdht.errors import KeyFileError, ListenError, NotBootstrapped, NotFound, PeerUnreachable
+from pqdht.errors import KeyFileError, ListenError, NotBootstrapped, NotFound, PeerUnreachable, PuzzleCancelled
 
 COMMAND = [sys.executable, "-m", "pqdht"]
 PRIVATE = base64.b64encode(bytes(range(32))).decode()
@@ -132,7 +132,7 @@ def test_a_peer_is_found_with_its_wireguard_key(network: list[Daemon]) -> None:
     assert found["wireguard_public_key"] == public
     section = pqdht("find-peer", owner, "--wireguard", *network[0].at).stdout.decode()
     assert section == (
-        f"[Peer]\nPublicKey = {public}\nEndpoint = 127.9.3.1:51820\nAllowedIPs = 10.0.0.3/32\n"
+        f"[Peer]\n# as claimed by the peer: check it\nPublicKey = {public}\nEndpoint = 127.9.3.1:51820\nAllowedIPs = 10.0.0.3/32\n"
     )
     text = pqdht("find-peer", owner, *network[0].at).stdout.decode()
     assert f"wireguard    {public}\n" in text
@@ -148,12 +148,79 @@ def test_a_peer_cannot_smuggle_anything_into_a_wireguard_file(network: list[Daem
         )  # fmt: skip
         assert said.returncode == 0
         shown = pqdht("find-peer", owner, "--wireguard", *network[0].at)
-        assert shown.stdout.startswith(b"[Peer]\nPublicKey = ")
+        assert shown.stdout.startswith(b"[Peer]\n# as claimed by the peer: check it\nPublicKey = ")
         assert b"AllowedIPs" not in shown.stdout
         assert b"PostUp" not in shown.stdout
         assert b"AllowedIPs is left for you to write" in shown.stderr
     text = pqdht("find-peer", owner, *network[0].at).stdout
-    assert b"allowed_ips  10.0.0.1/32\\nPostUp = sh\n" in text
+    assert b"attribute    allowed_ips = 10.0.0.1/32\\nPostUp = sh\n" in text
+
+
+def test_who_asks_for_another_network_than_the_daemons_is_told(network: list[Daemon]) -> None:
+    at = network[1].at[:2]
+    assert as_json("status", *at)["network"] == "demo"
+    for more, what in ((("--network", "testnet"), b"network demo"), (("--suite", 2), b"suite 1")):
+        for command in ("status", "id"):
+            done = pqdht(command, *at, *more)
+            assert done.returncode == 2
+            assert b"runs with " + what in done.stderr
+
+
+def test_the_status_says_what_is_announced(network: list[Daemon]) -> None:
+    status = as_json("status", *network[3].at)
+    assert status["announced"] == ["127.9.3.1:51820"]
+    assert (status["k"], status["uptime_s"] >= 0, status["join_errors"]) == (4, True, {})
+    assert as_json("status", *network[0].at)["announced"] == []
+
+
+def test_a_topic_nobody_wrote_under_is_not_found(network: list[Daemon]) -> None:
+    done = pqdht("get", "--topic", "nobody's", *network[0].at)
+    assert done.returncode == NotFound.exit_code
+    assert b"nobody has a value under the topic" in done.stderr
+
+
+def test_several_values_of_a_topic_stand_behind_their_owners(network: list[Daemon]) -> None:
+    owners = [as_json("id", *d.at)["owner_id"] for d in network[:2]]
+    for daemon in network[:2]:
+        assert pqdht("put", "--topic", "several", "two\nlines", *daemon.at).returncode == 0
+    shown = pqdht("get", "--topic", "several", *network[2].at).stdout.decode()
+    assert sorted(shown.splitlines()) == sorted(f"{owner} two\\nlines" for owner in owners)
+
+
+def test_whose_value_was_asked_for_is_said(network: list[Daemon]) -> None:
+    assert b"give --owner for somebody else's" in pqdht("get", "never written", *network[0].at).stderr
+
+
+def test_a_node_nobody_can_dial_says_so(network: list[Daemon], tmp_path: Path) -> None:
+    entry = as_json("id", *network[0].at)["bootstrap_entries"][0]
+    client = Daemon(tmp_path, "--listen", "tcp/0.0.0.0:0", "--bootstrap", entry)
+    assert client.event("ready")["bootstrap_entries"] == []
+    for command in ("id", "status"):
+        assert b"client only: no address others can dial" in pqdht(command, *client.at).stdout
+    assert client.stop() == 0
+
+
+def test_why_an_entry_lets_nobody_in_is_said(tmp_path: Path) -> None:
+    entry = f"{'ab' * 32}@tcp/127.9.9.9:1"
+    at = ("--data-dir", tmp_path, "--network", "demo")
+    with subprocess.Popen(
+        [*COMMAND, "run", *map(str, at), "--listen", "tcp/127.9.4.1:0", "--bootstrap", entry],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().endswith(b", joining through 1 entry\n")
+        assert f"cannot join through {entry}: ".encode() in process.stderr.readline()
+        assert "Connection refused" in as_json("status", *at)["join_errors"][entry]
+        process.send_signal(signal.SIGTERM)
+
+
+def test_an_error_is_no_orderly_end(network: list[Daemon], tmp_path: Path) -> None:
+    taken = as_json("status", *network[0].at)["addresses"][0]
+    done = pqdht("run", "--data-dir", tmp_path, "--network", "demo", "--listen", taken, "--json")
+    assert done.returncode == ListenError.exit_code
+    assert [list(json.loads(line)) for line in done.stdout.splitlines()] == [["error"]]
 
 
 def test_ping(network: list[Daemon]) -> None:
@@ -208,7 +275,7 @@ def test_a_network_nobody_answers_in_is_reported(tmp_path: Path) -> None:
     entry = f"{'ab' * 32}@tcp/127.9.9.9:1"
     done = pqdht("get", "x", "--data-dir", tmp_path, "--network", "demo", "--bootstrap", entry)
     assert done.returncode == NotBootstrapped.exit_code
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.splitlines()[-1].startswith(b"pqdht: no peer answered")
 
 
 def test_two_daemons_cannot_share_a_data_directory_or_a_port(network: list[Daemon], tmp_path: Path) -> None:
@@ -251,8 +318,10 @@ def test_the_daemon_tells_people_one_readable_line(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
-        line = process.stdout.readline().decode()
+        first, line = (process.stdout.readline().decode() for _ in range(2))
         process.send_signal(signal.SIGINT)
+    assert first.startswith("listening on tcp/127.9.6.1:")
+    assert first.endswith(", without bootstrap entries\n")
     assert line.startswith("ready on demo: no peers yet; others join through --bootstrap ")
     assert "@tcp/127.9.6.1:" in line
 
@@ -284,7 +353,7 @@ def test_keygen_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     assert b"solving the identity puzzle" in shown
     if process.returncode == 0:
         pytest.skip("solved before it could be interrupted: good luck")
-    assert process.returncode == 130
+    assert process.returncode == PuzzleCancelled.exit_code
     assert not (tmp_path / "node.key").exists()
     assert (tmp_path / "node.puzzle").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "owner.key").exists()

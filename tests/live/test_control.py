@@ -200,6 +200,24 @@ def test_a_data_directory_may_lie_deep(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pqdht.daemon.control.MARGIN_S", 0.05)
+
+    async def main() -> None:
+        async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        path = default_socket(tmp_path)
+        server = await asyncio.start_unix_server(hang, path)
+        with pytest.raises(ControlError, match="did not answer within"):
+            await ControlClient(path).call(Status())
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_a_daemon_that_is_not_there_or_leaves(tmp_path: Path) -> None:
     path = default_socket(tmp_path)
 

@@ -50,22 +50,31 @@ def test_eight_processes_find_each_other_and_survive_losses(tmp_path: Path) -> N
     assert len(receipts) == 1
     assert int(receipts[0][0]) > 0
     assert "FAIL" not in done.stdout
+    assert re.search(r"found \d\d at 127\.1\.\d+\.1:518\d\d, confirmed by \d of \d$", done.stdout, re.MULTILINE)
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert (
-        re.search(r"^06 .* up +\d+ +\d+ +\d+ +\d+/\d+", done.stdout, re.MULTILINE) or "killed" in done.stdout
+        re.search(r"^06 .* up +\d+ +\d+ +\d+ +\d+ ", done.stdout, re.MULTILINE) or "killed" in done.stdout
     )
     assert list(tmp_path.iterdir()) == []
     assert processes_under(tmp_path) == []
 
 
+@pytest.mark.parametrize("options", [("--nodes", "3"), ("--kill", "13"), ("--kill", "-1")])
+def test_too_few_nodes_are_refused(options: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, DEMO, *options], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--nodes must be 4 or more" in done.stderr
+
+
 def test_it_cleans_up_when_it_is_stopped(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, DEMO, "--nodes", "3", "--kill", "0"],
+        [sys.executable, DEMO, "--nodes", "4", "--kill", "0"],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
     ) as process:
         assert process.stdout is not None
-        assert "starting 3 processes" in process.stdout.readline()
+        assert "starting 4 processes" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pqdht.kad.quorum import Holding, Member, PutTally, Verdict, Version, confirm, required_receipts
+from pqdht.ids import distance
+from pqdht.kad.quorum import (
+    Holding,
+    Member,
+    PutTally,
+    Verdict,
+    Version,
+    closest_members,
+    confirm,
+    required_receipts,
+)
 
 VERSIONS = [
     Version(1, b"a", b"one"),
@@ -110,20 +120,45 @@ def test_order_of_arrival_does_not_matter(
     assert sorted(turned.repair) == sorted(straight.repair)
 
 
+@given(st.lists(group, max_size=40), st.integers(1, 20), st.integers(1, 3), st.binary(min_size=1, max_size=1))
+def test_no_group_has_more_than_its_share_while_others_remain(
+    groups: list[str], k: int, per_group: int, goal: bytes
+) -> None:
+    members = [Member(bytes([i * 6]) * 32, g) for i, g in enumerate(groups)]
+    target = goal * 32
+    chosen = closest_members(target, members, k, per_group)
+    assert [m.node for m in chosen] == sorted({m.node for m in chosen}, key=lambda n: distance(n, target))
+    assert len(chosen) == min(k, len(members))
+    left = [m for m in members if m not in chosen]
+    for g in {m.group for m in chosen}:
+        mine = [m for m in chosen if m.group == g]
+        if len(mine) > per_group:
+            held = {m.group for m in left if sum(c.group == m.group for c in chosen) < per_group}
+            assert not held  # nobody with a better right was left out
+        nearer = [
+            m for m in left if m.group == g and distance(m.node, target) < distance(mine[-1].node, target)
+        ]
+        assert not nearer  # within a group the closest
+
+
 @given(st.lists(group, max_size=25), st.integers(1, 20), st.booleans(), st.data())
 def test_a_quorum_of_put(groups: list[str], k: int, groups_on: bool, data: st.DataObject) -> None:
     members = [(f"n{i}".encode(), g) for i, g in enumerate(groups[:k])]
-    need, by_group = required_receipts(members, k, groups_on)
+    need, spread = required_receipts(members, k, groups_on)
+    spans = len({g for _, g in members})
+    by_group = groups_on and spans >= need
     assert need == min(k, len(members)) // 2 + 1
-    assert by_group == (groups_on and len({g for _, g in members}) >= need)
+    assert spread == (need if by_group else spans // 2 + 1 if groups_on and spans >= 3 else 1)
     tally = PutTally(members, k, groups_on)
     told = data.draw(st.lists(st.tuples(st.sampled_from([*members, (b"x", "x")]), st.booleans())))
     for (node, _), ok in told:
         tally.add(node, ok=ok)
     receipts = {node for (node, _), ok in told if ok and node != b"x"}
-    units = {g for n, g in members if n in receipts} if by_group else receipts
-    assert tally.confirmed == len(units)
-    assert tally.reached == (len(units) >= need)
+    from_groups = {g for n, g in members if n in receipts}
+    assert tally.confirmed == len(from_groups if by_group else receipts)
+    assert tally.reached == (len(receipts) >= need and len(from_groups) >= spread)
+    if groups_on and spans >= 3 and tally.reached:
+        assert len(from_groups) >= 2  # never by one network alone
     if tally.reached:
         assert tally.is_possible
         # two quorums by node over the same T always share a storer

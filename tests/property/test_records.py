@@ -1,4 +1,4 @@
-"""Any bytes are a record or a RecordInvalid; no change to a valid record goes unnoticed; storers agree."""
+"""Any bytes are a record or a RecordInvalid; no change to a valid record goes unnoticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from pqdht.records import (
     Tbs,
     Topic,
     make_record,
-    replaces,
 )
 from pqdht.testing.fake import fake_suite
 from pqdht.wire.codec import Decoder, encode
@@ -168,29 +167,6 @@ def test_no_part_of_one_record_serves_another(one: Record, two: Record) -> None:
     if one.key != two.key:
         a, b = decode_tbs(one.wire.tbs), decode_tbs(two.wire.tbs)
         assert parsed(sign(encode(msgspec.structs.replace(a, key=b.key)))) is None
-
-
-@given(st.data())
-def test_storers_agree_whatever_the_order_of_arrival(data: st.DataObject) -> None:
-    """Versions of one record, few timestamps so that they collide, in two orders: the same survivor."""
-    content = data.draw(st.booleans())
-    versions = []
-    for timestamp, ttl, value in data.draw(
-        st.lists(
-            st.tuples(st.integers(0, 3), st.integers(60, 62), st.binary(max_size=1)), min_size=1, max_size=6
-        )
-    ):
-        body = b"" if content else value
-        where = Content.of(body) if content else Named(OWNER.owner_id, "x")
-        versions.append(make(where, body, ttl, timestamp * 1000))
-    other = data.draw(st.permutations(versions))
-    survivors = []
-    for arrival in (versions, other):
-        held = arrival[0]
-        for new in arrival[1:]:
-            held = new if replaces(new, held) else held
-        survivors.append(held.record_id)
-    assert survivors[0] == survivors[1]
 
 
 @given(st.binary(max_size=200))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from pqdht.config import Consistency
 from pqdht.constants import TESTNET
-from pqdht.errors import NotBootstrapped, NotConfirmed, NotFound, QuorumNotReached, RemoteError, WireCode
+from pqdht.errors import (
+    NotBootstrapped,
+    NotConfirmed,
+    NotFound,
+    QuorumNotReached,
+    Refused,
+    RemoteError,
+    WireCode,
+)
 from pqdht.identity.keys import OwnerIdentity
 from pqdht.kad.quorum import Verdict
 from pqdht.node.results import GetResult
@@ -111,8 +118,13 @@ class Network(RuleBasedStateMachine):
     async def _publish(self, w: int, book: Book, **how: Any) -> None:
         node = self.net.nodes[w]
         delete = how.pop("delete", False)
-        with contextlib.suppress(QuorumNotReached, NotBootstrapped):  # who holds it is seen when it is read
+        try:
             await (node.delete(NAME) if delete else node.put(NAME, **how))
+        except Refused as e:  # signed all the same, and some may hold it
+            book.signed.append(e.result.record)
+            book.signed.sort(key=lambda r: r.timestamp)
+        except (QuorumNotReached, NotBootstrapped):
+            pass  # who holds it is seen when it is read
         self.note(book, w)
 
     async def _hand(self, i: int, records: list[Record]) -> list[int]:

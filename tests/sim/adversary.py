@@ -40,9 +40,9 @@ class Liar:
 
     def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
         if isinstance(body, Store):
-            ids = [self._node.env.records.parse(w).record_id for w in body.records]
-            now = self._node.env.clock()
-            reply(Stored(tuple(Receipt(i, int(WireCode.OK), now + 60_000) for i in ids), now))
+            records = map(self._node.env.records.parse, body.records)
+            receipts = [Receipt(r.record_id, int(WireCode.OK), r.expires) for r in records]
+            reply(Stored(tuple(receipts), self._node.env.clock()))
         elif isinstance(body, FindValue):
             self._honest.serve(conn, body, lambda answer: reply(self._twist(body, answer)))
         else:

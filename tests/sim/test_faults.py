@@ -34,9 +34,14 @@ def test_one_node_alone_is_its_own_network_and_says_so() -> None:
         put = await node.put("x", b"1")
         assert (put.need, put.confirmed) == (1, 1)
         assert (await node.get("x")).verdict is Verdict.ALONE
-        with pytest.raises(NotFound) as e:
+        with pytest.raises(NotBootstrapped, match="no other node is known") as e:
             await node.get("y")
         assert e.value.result.verdict is Verdict.ALONE
+        with pytest.raises(NotBootstrapped, match="no other node is known"):
+            await node.get_topic("t")
+        await node.delete("x")
+        with pytest.raises(NotFound, match="deleted"):
+            await node.get("x")
 
     play(scenario, 1)
 

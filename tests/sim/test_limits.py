@@ -16,6 +16,7 @@ from pqdht.errors import (
     QuorumNotReached,
     WireCode,
 )
+from pqdht.node.exchange import BUSY_MS
 from pqdht.records import Named, Topic
 from pqdht.wire.address import parse_address
 from pqdht.wire.messages import Ping
@@ -62,9 +63,9 @@ def test_requests_in_flight_of_one_session_are_bounded() -> None:
         ]
         outcomes = await asyncio.gather(*(codes(net, 0, 1, r) for r in records), return_exceptions=True)
         busy = [o for o in outcomes if isinstance(o, PeerError)]
-        assert [o for o in outcomes if isinstance(o, list)] == [["OK"]] * 3
-        assert len(busy) == 3
-        assert {(o.code, o.retry_after) for o in busy} == {(WireCode.BUSY, 1000)}
+        assert busy  # and what was not read meanwhile is served afterwards: nothing is lost
+        assert outcomes.count(["OK"]) == len(records) - len(busy) >= 3
+        assert {(o.code, o.retry_after) for o in busy} == {(WireCode.BUSY, BUSY_MS)}
 
     play(scenario, 2, params=small(requests_in_flight=3))
 

@@ -50,6 +50,7 @@ def test_exit_codes_tell_typed_failures_apart() -> None:
         "NotConfirmed": 13,
         "PeerUnreachable": 14,
         "PeerTimeout": 15,
+        "Refused": 16,
     }
     assert len(set(own.values())) == len(own)
 
@@ -63,7 +64,7 @@ def test_an_error_carries_its_text_and_facts(kind: type[PqdhtError]) -> None:
 
 def test_results_and_codes_travel_beside_the_fields() -> None:
     result = object()
-    for kind in (errors.QuorumNotReached, errors.NotFound, errors.NotConfirmed):
+    for kind in (errors.QuorumNotReached, errors.Refused, errors.NotFound, errors.NotConfirmed):
         assert kind("short", result=result).result is result
         assert kind("short", result=result).fields == {}
     assert errors.RecordInvalid("bad").code is WireCode.BAD_RECORD

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from pqdht.errors import ConfigError
-from pqdht.ids import ID_BITS, common_prefix_length, distance, id_in_bucket, leading_zero_bits, parse_id
+from pqdht.ids import (
+    ID_BITS,
+    common_prefix_length,
+    distance,
+    id_in_bucket,
+    leading_zero_bits,
+    parse_id,
+    parse_owner_id,
+)
 
 DICE = random.Random(1)
 SOME = [DICE.randbytes(32) for _ in range(8)]
@@ -67,6 +76,7 @@ def test_there_is_no_bucket_outside_the_id(cpl: int) -> None:
 def test_parse_id() -> None:
     assert parse_id(SOME[0].hex()) == SOME[0]
     assert parse_id(SOME[0].hex().upper()) == SOME[0]
+    assert parse_id(SOME[0]) == parse_owner_id(SOME[0]) == parse_owner_id(SOME[0].hex()) == SOME[0]
 
 
 @pytest.mark.parametrize(
@@ -77,3 +87,21 @@ def test_what_is_not_64_hex_digits_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match="owner id must be 64 hex digits") as caught:
         parse_id(text, "owner id")
     assert caught.value.fields == {"name": "owner id"}
+
+
+@pytest.mark.parametrize(
+    ("value", "given"),
+    [(b"", "0 bytes"), (bytes(31), "31 bytes"), (bytes(64), "64 bytes"), (None, "NoneType"), (5, "int")],
+)
+def test_what_is_not_32_bytes_is_refused_by_name(value: Any, given: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"owner id must be 32 bytes or 64 hex digits, got {given}"
+    ) as caught:
+        parse_owner_id(value)
+    assert caught.value.fields == {"name": "owner id"}
+
+
+def test_a_refused_text_is_not_repeated_at_length() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_id("x" * 100_000)
+    assert len(str(caught.value)) < 200

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from typing import Any
+
 import pytest
 
 from pqdht.errors import ConfigError, DecodeError
@@ -13,6 +16,7 @@ from pqdht.peer_record import (
     MAX_ENDPOINTS,
     PeerRecord,
     check_endpoint,
+    parse_wireguard_key,
     peer_locator,
 )
 from pqdht.records import Named
@@ -106,3 +110,27 @@ def test_hostile_values_are_decode_errors(value: bytes) -> None:
 
 def test_a_later_version_may_append_fields() -> None:
     assert PeerRecord.decode(encode([["a:1"], None, {}, None, "later"])) == PeerRecord(("a:1",))
+
+
+KEY = bytes(range(224, 256))
+
+
+@pytest.mark.parametrize("given", [KEY, base64.b64encode(KEY).decode(), KEY.hex(), KEY.hex().upper()])
+def test_a_wireguard_key_comes_as_bytes_or_as_wg_prints_it(given: bytes | str) -> None:
+    assert parse_wireguard_key(given) == KEY
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(b"", KEY[:31], KEY + b"\0", base64.b64encode(KEY)),
+        *("", "short", "é" * 44, "zz" * 32, KEY.hex()[:62], base64.b64encode(KEY[:31]).decode()),
+        base64.b64encode(KEY).decode() + "\n",
+        base64.b64encode(KEY).decode()[:-2] + "9=",  # the same 32 bytes and a stray bit
+        *(None, 5),
+    ],
+)
+def test_what_is_no_wireguard_key_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="32 bytes") as e:
+        parse_wireguard_key(wrong)
+    assert e.value.fields["name"] == "wireguard_key"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..daemon.requests import Announce
-from ..errors import ConfigError
+from ..errors import ConfigError, DecodeError
+from ..peer_record import PeerRecord, check_endpoint
 from .wireguard import parse_public_key, read_wireguard
 
 ALLOWED_IPS = "allowed_ips"
@@ -40,16 +41,30 @@ def announcement(
             found = (interface.endpoint,)
         if not found and port is None:
             raise ConfigError(
-                f"{wireguard_file} names no ListenPort, so nobody could connect: set one, or an endpoint",
+                f"{wireguard_file} names no ListenPort, so nobody could connect: set one, or a remark"
+                " `# Endpoint = host:port`, or give --endpoint HOST:PORT",
                 name="wireguard",
                 file=str(wireguard_file),
             )
+    _check(found, key, named)
     return Announce(
         endpoints=found,
         listen_port=port,
         wireguard_key=key.hex() if key is not None else None,
         attributes=named,
     )
+
+
+def _check(endpoints: tuple[str, ...], key: bytes | None, attributes: dict[str, str]) -> None:
+    """Raises ConfigError for what could never be published, or never be used."""
+    try:
+        for endpoint in endpoints:
+            check_endpoint(endpoint)
+            if endpoint.rpartition(":")[0] in ("0.0.0.0", "[::]"):
+                raise DecodeError(f"{endpoint!r} is no address others could use")
+    except DecodeError as e:
+        raise ConfigError(f"--endpoint: {e}", name="endpoint") from None
+    PeerRecord(endpoints, key, attributes).encode()
 
 
 def _attribute(text: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 POLL_S = 0.5
-HEADER = ("NODE", "ADDRESS", "STATE", "TABLE", "RECORDS", "LOOKUPS", "CONFIRMED", "LATENCY")
+HEADER = ("NODE", "ADDRESS", "STATE", "TABLE", "HELD", "SEARCHES", "CONFIRMED", "MEDIAN")
 
 
 @dataclass(slots=True)
@@ -31,7 +31,6 @@ class Row:
     state: str = "starting"
     table: int = 0
     records: int = 0
-    lookups: int = 0
     sought: int = 0
     confirmed: int = 0
     times: list[float] = field(default_factory=list)
@@ -44,8 +43,8 @@ class Row:
             self.state,
             str(self.table),
             str(self.records),
-            str(self.lookups),
-            f"{self.confirmed}/{self.sought}",
+            str(self.sought),
+            str(self.confirmed),
             milliseconds(median(self.times)),
         )
 
@@ -126,6 +125,7 @@ class Board:
             status = await caller.call(Status())
         except PqdhtError:
             return  # starting, or killed
-        row.address = next(iter(status["addresses"]), "")
+        row.address = next(iter(status["addresses"]), "").removeprefix("tcp/")
+        if row.state == "starting" and status["bootstrapped"]:
+            row.state = "up"
         row.table, row.records = status["table"], status["records"]
-        row.lookups = status["counters"].get("lookups", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -17,8 +18,15 @@ from ..errors import PqdhtError
 
 PATIENCE_S = 0.7
 """Progress is shown for what takes longer than this."""
-
-
+SLOW_S = 3.0
+"""After this it is said what keeps us waiting."""
+PUZZLE = "usually 10-60 s on one or two cores, luck decides"
+WORDING = (
+    ("is in `result` of this error", "is shown by --json"),
+    ("thorough=True", "--thorough"),
+)
+"""What messages of the library are called here."""
+CLIENT_ONLY = "client only: no address others can dial; give --advertise tcp/IP:PORT"
 INTERNAL_ERROR = 70
 """Exit code of a defect of ours (EX_SOFTWARE of sysexits.h)."""
 INTERRUPTED = 130
@@ -42,11 +50,18 @@ def reporting(*, json: bool, debug: bool) -> Iterator[None]:
             traceback.print_exc()
         code, message = INTERNAL_ERROR, f"this should not happen ({type(e).__name__}: {e}); please report it"
         if isinstance(e, PqdhtError):
-            code, message = e.exit_code, str(e)
+            code, message = e.exit_code, _for_the_command_line(str(e))
         if json:
             print_json({"error": describe(e if isinstance(e, PqdhtError) else PqdhtError(message))})
         note("pqdht: " + " ".join(message.split()))
         raise typer.Exit(code) from None
+
+
+def _for_the_command_line(message: str) -> str:
+    """The library names its parameters; here they are options."""
+    for ours, theirs in WORDING:
+        message = message.replace(ours, theirs)
+    return message
 
 
 def printable(text: object) -> str:
@@ -90,42 +105,73 @@ def note(text: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def progress(what: str) -> AsyncIterator[None]:
-    """A spinner on standard error once the block takes long; nothing where that is no terminal."""
+async def progress(what: str, slow: str = "") -> AsyncIterator[None]:
+    """A spinner on standard error once the block takes long; nothing where that is no terminal.
+
+    `slow`: what it says where the block takes very long.
+    """
     if not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
 
     status = Console(stderr=True).status(what)
-    timer = asyncio.get_running_loop().call_later(PATIENCE_S, status.start)
+    loop = asyncio.get_running_loop()
+    timers = [
+        loop.call_later(PATIENCE_S, status.start),
+        loop.call_later(SLOW_S, status.update, slow or what),
+    ]
     try:
         yield
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
         status.stop()
 
 
 @contextlib.contextmanager
-def puzzle_progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar for the identity puzzle; call it with (tried, expected)."""
-    if not sys.stderr.isatty():
-        yield lambda tried, expected: None
+def puzzle_progress(
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[Callable[[int, int], None]]:
+    """Shows the search for a node id; call it with (tried, expected).
+
+    A terminal gets a moving bar without an end, as luck has no memory.  Elsewhere a line says that
+    the search began (once it takes long) and that it ended; `report` gets the same as events.
+    """
+    if report is None and sys.stderr.isatty():
+        with _puzzle_bar() as bar:
+            yield bar
         return
+    began, is_said = time.monotonic(), False
+
+    def tell(state: str, text: str) -> None:
+        if report is not None:
+            report({"event": "puzzle", "state": state, "time_s": round(time.monotonic() - began, 3)})
+        else:
+            note(text)
+
+    def show(tried: int, expected: int) -> None:
+        nonlocal is_said
+        if not is_said and time.monotonic() - began >= PATIENCE_S:
+            is_said = True
+            tell("solving", f"solving the identity puzzle: {PUZZLE}")
+
+    yield show
+    if is_said:
+        tell("solved", f"identity puzzle solved in {time.monotonic() - began:.0f} s")
+
+
+@contextlib.contextmanager
+def _puzzle_bar() -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("solving the identity puzzle"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} tried, about {task.fields[expected]:,} expected"),
+        BarColumn(bar_width=12),
+        TextColumn(f"{{task.completed:,.0f}} tried; {PUZZLE}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1, expected=0)
-
-        def show(tried: int, expected: int) -> None:
-            # Luck has no memory: past the mean the bar stays full, and the count goes on.
-            bar.update(task, completed=tried, total=max(tried, expected), expected=expected)
-
-        yield show
+        task = bar.add_task("", total=None)
+        yield lambda tried, expected: bar.update(task, completed=tried)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from ..daemon.requests import FindPeer, Ping, Records, Status, Table
-from ..errors import ConfigError
+from ..errors import ConfigError, PqdhtError
 from .announcement import ALLOWED_IPS, announcement
-from .output import milliseconds, note, print_columns, print_facts, print_json
+from .output import CLIENT_ONLY, milliseconds, note, print_columns, print_facts, print_json
 from .settings import Settings, ask, with_settings
 from .values import evidence
 from .wireguard import format_key
@@ -73,7 +74,9 @@ def find_peer(
     else:
         facts = [("owner id", found["owner"]), ("node id", found["node_id"])]
         facts += [("endpoint", e) for e in found["endpoints"]]
-        print_facts([*facts, ("wireguard", key), *sorted(found["attributes"].items())])
+        facts.append(("wireguard", key))
+        # Their names are the peer's choice: never where a label of ours could stand.
+        print_facts(facts + [("attribute", f"{k} = {v}") for k, v in sorted(found["attributes"].items())])
     note(evidence(found["result"]))
 
 
@@ -82,7 +85,7 @@ def _peer_section(found: dict[str, Any], key: str | None) -> str:
     nothing but addresses gets in, since wg-quick runs commands from its file."""
     if key is None:
         raise ConfigError("this peer publishes no WireGuard key", name="wireguard")
-    lines = ["[Peer]", f"PublicKey = {key}"]
+    lines = ["[Peer]", "# as claimed by the peer: check it", f"PublicKey = {key}"]
     if found["endpoints"]:
         lines.append(f"Endpoint = {found['endpoints'][0]}")
     if allowed := found["attributes"].get(ALLOWED_IPS):
@@ -103,7 +106,12 @@ def ping(
     node: Annotated[str, typer.Argument(help="Node id, or <node id>@tcp/host:port.")],
 ) -> None:
     """Measure the round trip to a node."""
-    result = ask(settings, Ping(node=node), "pinging")
+    try:
+        result = ask(settings, Ping(node=node), "pinging")
+    except PqdhtError as e:
+        if node not in str(e):
+            e.args = (f"{node}: {e}",)
+        raise
     if settings.json:
         print_json(result)
     else:
@@ -143,6 +151,10 @@ def status(settings: Settings) -> None:
     if settings.json:
         print_json(result)
         return
+    result["addresses"] = result["addresses"] or CLIENT_ONLY
+    result["announced"] = result["announced"] or "nothing"
+    result["uptime"] = str(datetime.timedelta(seconds=result.pop("uptime_s")))
+    errors = result.pop("join_errors")
     size = result.pop("network_size")
     counters = result.pop("counters")
     facts = [
@@ -151,6 +163,7 @@ def status(settings: Settings) -> None:
     ]
     if size:
         facts.append(("network size", ", ".join(f"{k} {v}" for k, v in size.items())))
+    facts += [("cannot join through", f"{entry}: {why}") for entry, why in errors.items()]
     print_facts(facts + sorted(counters.items()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -10,10 +9,15 @@ from typing import Annotated
 
 import typer
 
+from ..config import Config
+from ..daemon.control import ControlClient
+from ..daemon.requests import Announce
 from ..daemon.service import Event, run_until_signalled, serve
+from ..errors import ConfigError, DecodeError
+from ..wire.address import Address, parse_address
 from .announcement import announcement
 from .identity import make_keys
-from .output import note, print_json
+from .output import CLIENT_ONLY, note, print_json, printable
 from .settings import Settings, with_settings
 
 DEFAULT_LISTEN = "tcp/0.0.0.0:4733"
@@ -38,7 +42,12 @@ def run(
     ] = None,
     announce: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="Publish this VPN endpoint; may be repeated."),
+        typer.Option(
+            "--announce",
+            "--endpoint",
+            metavar="HOST:PORT",
+            help="Publish this VPN endpoint; may be repeated.",
+        ),
     ] = None,
     wireguard_key: Annotated[
         str | None, typer.Option(help="WireGuard public key to publish with the endpoint.")
@@ -59,13 +68,13 @@ def run(
 
     Other commands with the same --data-dir act on this node.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(name)s: %(message)s"
-    )
+    _log_to_stderr(verbose)
     config = settings.config(listen=tuple(listen or (DEFAULT_LISTEN,)), advertise=tuple(advertise or ()))
     request = announcement(announce, announce_wireguard, wireguard_key, attribute)
-    if not settings.has_keys:
-        asyncio.run(make_keys(settings))
+    if request is not None:
+        _check_announced(request, config)
+    if not ControlClient(settings.socket).is_answered():  # else its keys are in use, and serve() says so
+        make_keys(settings, "run", print_json if settings.json else None)
     work = serve(
         config,
         control=settings.socket,
@@ -75,13 +84,53 @@ def run(
     run_until_signalled(work, until_eof=until_eof)
 
 
+class _Printable(logging.Formatter):
+    """What peers are quoted with must not drive the terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(asctime)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+
+
+def _check_announced(request: Announce, config: Config) -> None:
+    """Raises ConfigError for what could never be announced."""
+    told = [*config.advertise, *config.listen]
+    if request.endpoints or any(a.ip and not a.ip.is_unspecified for a in _addresses(told)):
+        return
+    raise ConfigError(
+        "this node does not know under which address others reach it, so there is no endpoint to announce:"
+        " give --endpoint HOST:PORT, or a remark `# Endpoint = host:port` in the WireGuard file, or"
+        " --advertise tcp/IP:PORT",
+        name="endpoint",
+    )
+
+
+def _addresses(texts: list[str]) -> list[Address]:
+    try:
+        return [parse_address(text) for text in texts]
+    except DecodeError as e:
+        raise ConfigError(str(e), name="address") from None
+
+
 def _tell(event: Event) -> None:
     """One readable line per event."""
     match event["event"]:
+        case "listening":
+            where, count = ", ".join(event["listen"]), len(event["bootstrap"])
+            through = f"joining through {count} {'entry' if count == 1 else 'entries'}"
+            print(f"listening on {where}, {through if count else 'without bootstrap entries'}")
         case "ready":
-            entry = (event["bootstrap_entries"] or [event["node_id"]])[0]
+            entries = event["bootstrap_entries"]
+            how = f"others join through --bootstrap {entries[0]}" if entries else CLIENT_ONLY
             peers = f"{event['table']} peers" if event["table"] else "no peers yet"
-            print(f"ready on {event['network']}: {peers}; others join through --bootstrap {entry}")
+            print(f"ready on {event['network']}: {peers}; {how}")
+        case "warning":
+            note(f"pqdht: {event['message']}")
         case "announced":
             print(
                 f"announced {', '.join(event['endpoints'])} for owner {event['owner']}:"

@@ -17,8 +17,8 @@ import typer
 
 from ..config import Config
 from ..daemon.control import ControlClient, LocalCaller, default_socket
-from ..daemon.requests import Caller, Request
-from ..errors import ConfigError
+from ..daemon.requests import Caller, Request, Status
+from ..errors import ConfigError, ControlError, StorageError
 from ..node.dht import SecureDHT
 from ..node.identities import NODE_FILE, OWNER_FILE
 from .output import progress, reporting
@@ -47,9 +47,15 @@ class Settings:
         ),
     ]
     network: Annotated[
-        str, typer.Option(envvar="PQDHT_NETWORK", help="main, testnet or demo; networks never mix.")
-    ] = "main"
-    suite: Annotated[int, typer.Option(envvar="PQDHT_SUITE", help="Cryptographic suite, 1 to 3.")] = 1
+        str | None,
+        typer.Option(
+            envvar="PQDHT_NETWORK", help="main, testnet or demo; networks never mix.", show_default="main"
+        ),
+    ] = None
+    suite: Annotated[
+        int | None,
+        typer.Option(envvar="PQDHT_SUITE", help="Cryptographic suite, 1 to 3.", show_default="1"),
+    ] = None
     provider: Annotated[
         str, typer.Option(envvar="PQDHT_PROVIDER", help="Who computes: auto, openssl or liboqs.")
     ] = "auto"
@@ -67,12 +73,12 @@ class Settings:
     def config(self, **more: Any) -> Config:
         """These settings as a node's. Raises ConfigError."""
         given: dict[str, Any] = {
-            "network": self.network,
-            "suite": self.suite,
             "provider": self.provider,
             "data_dir": self.data_dir,
             "bootstrap": tuple(self.bootstrap or ()),
         }
+        chosen = {"network": self.network, "suite": self.suite}
+        given |= {name: value for name, value in chosen.items() if value is not None}
         return Config(**(given | more))
 
     @property
@@ -82,30 +88,54 @@ class Settings:
 
     @property
     def has_keys(self) -> bool:
-        """Whether `keygen` (or `run`) has been here."""
-        return all((self.data_dir / name).exists() for name in (NODE_FILE, OWNER_FILE))
+        """Whether `keygen` (or `run`) has been here. Raises StorageError."""
+        try:
+            return all((self.data_dir / name).exists() for name in (NODE_FILE, OWNER_FILE))
+        except OSError as e:
+            raise self._unusable("read", e) from None
+
+    def make_data_dir(self) -> None:
+        """Raises StorageError where it cannot be."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise self._unusable("made", e) from None
+
+    def _unusable(self, what: str, e: OSError) -> StorageError:
+        return StorageError(
+            f"{self.data_dir} cannot be {what} ({e.strerror}): choose another --data-dir",
+            path=str(self.data_dir),
+        )
+
+    async def check_same(self, client: ControlClient) -> None:
+        """Raises ConfigError where the daemon runs in another network or suite than was asked for."""
+        if self.network is None and self.suite is None:
+            return
+        status = await client.call(Status())
+        for name, asked in (("network", self.network), ("suite", self.suite)):
+            if asked is not None and asked != status[name]:
+                raise ConfigError(
+                    f"the daemon of {self.data_dir} runs with {name} {status[name]}, not {asked}: leave"
+                    f" --{name} (or PQDHT_{name.upper()}) out, or give another --data-dir",
+                    name=name,
+                )
 
 
 @contextlib.asynccontextmanager
-async def _somebody_to_ask(settings: Settings, *, signs: bool) -> AsyncIterator[Caller]:
+async def _somebody_to_ask(settings: Settings, request: Request) -> AsyncIterator[Caller]:
     """The running daemon of this data directory, else a node of our own that lives for this command.
 
     Such a node accepts no connections.  Without keys in the data directory it is nobody in
-    particular, which is enough to read; what `signs` needs the owner's key.
+    particular, which is enough to read; a request that signs needs the owner's key.
     """
     client = ControlClient(settings.socket)
     if client.is_answered():
+        await settings.check_same(client)
         yield client
         return
-    if settings.control is not None:
-        raise ConfigError(f"no daemon answers at {settings.control}: start `pqdht run` first", name="control")
-    if not settings.bootstrap:
-        raise ConfigError(
-            f"no daemon runs for {settings.data_dir}: start `pqdht run`, or give --bootstrap"
-            " <node id>@tcp/host:port",
-            name="bootstrap",
-        )
-    if signs and not settings.has_keys:
+    if not settings.bootstrap or settings.control is not None or request.of_daemon:
+        raise _nobody(settings, request)
+    if request.signs and not settings.has_keys:
         raise ConfigError(
             f"{settings.data_dir} holds no keys to sign with: run `pqdht keygen` first", name="data_dir"
         )
@@ -118,12 +148,26 @@ async def _somebody_to_ask(settings: Settings, *, signs: bool) -> AsyncIterator[
         yield LocalCaller(dht)
 
 
+def _nobody(settings: Settings, request: Request) -> ControlError:
+    path = settings.socket
+    if path.exists() and not path.is_socket():
+        return ControlError(f"{path} is no control socket: give another --control", path=str(path))
+    if settings.control is not None:
+        return ControlError(f"no daemon answers at {path}: start `pqdht run` first", path=str(path))
+    other = "" if request.of_daemon else ", or give --bootstrap <node id>@tcp/host:port"
+    return ControlError(f"no daemon runs for {settings.data_dir}: start `pqdht run`{other}", path=str(path))
+
+
 def ask(settings: Settings, request: Request, what: str) -> dict[str, Any]:
     """Carry a request out, showing `what` is being done where it takes long.  Raises PqdhtError."""
 
     async def run() -> dict[str, Any]:
-        async with _somebody_to_ask(settings, signs=request.signs) as somebody, progress(what):
-            return await somebody.call(request)
+        async with _somebody_to_ask(settings, request) as somebody:
+            slow = (
+                f"waiting for the daemon at {somebody.path}" if isinstance(somebody, ControlClient) else what
+            )
+            async with progress(what, slow):
+                return await somebody.call(request)
 
     return asyncio.run(run())
 

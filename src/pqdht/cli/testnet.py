@@ -96,8 +96,6 @@ async def _check(board: Board, callers: list[Caller], seconds: float, *, quiet: 
             board.say(what)
 
     async with board.live(asked) if not quiet else contextlib.nullcontext():
-        for row in board.rows.values():
-            row.state = "up"
         say("every node announces where it is")
         announced = await asyncio.gather(*(c.call(Announce(listen_port=PORT)) for c in callers))
         peers = {i: Expected(a["owner"], tuple(a["endpoints"])) for i, a in enumerate(announced)}

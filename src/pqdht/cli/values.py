@@ -11,7 +11,7 @@ import typer
 from ..config import Consistency
 from ..constants import DAY_S
 from ..daemon.requests import Delete, Get, Put
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFound
 from .output import milliseconds, note, print_facts, print_json, printable
 from .settings import Settings, ask, with_settings
 
@@ -58,6 +58,9 @@ def put(
     elif name is None:
         raise ConfigError("give a NAME, or --content", name="name")
     data = _value(value, file)
+    most = settings.config().params.limits.max_value
+    if len(data) > most:
+        raise ConfigError(f"value of {len(data)} bytes, at most {most}", name="value")
     request = Put(
         name=None if topic else name,
         topic=name if topic else None,
@@ -111,13 +114,20 @@ def get(
         consistency=_consistency(consistency),
         timeout=timeout,
     )
-    result = ask(settings, request, "looking")
+    is_own = owner is None and not topic and not content
+    try:
+        result = ask(settings, request, "looking")
+    except NotFound as e:
+        if is_own:
+            e.args = (f"{e} (you asked for your own {name!r}: give --owner for somebody else's)",)
+        raise
+    found = result.get("results")
+    if found == []:
+        raise NotFound(f"nobody has a value under the topic {name!r}", topic=name)
     if settings.json:
         print_json(result)
-    elif "results" in result:
-        for one in result["results"]:
-            note(f"{one['owner']}: {evidence(one)}")
-            _write_value(one["value"])
+    elif found is not None:
+        _write_topic(found)
     else:
         _write_value(result["value"])
         note(evidence(result))
@@ -151,6 +161,18 @@ def _consistency(text: str | None) -> Consistency | None:
     if text is None or text in get_args(Consistency):
         return cast(Consistency | None, text)
     raise ConfigError(f"consistency must be first, majority or all, got {text!r}", name="consistency")
+
+
+def _write_topic(found: list[dict[str, Any]]) -> None:
+    """One value as it is; several one per line behind their owners, escaped where they are no text."""
+    for one in found:
+        note(f"{one['owner']}: {evidence(one)}")
+        if len(found) == 1:
+            _write_value(one["value"])
+        else:
+            print(
+                one["owner"], printable(bytes.fromhex(one["value"] or "").decode(errors="backslashreplace"))
+            )
 
 
 def _write_value(value: str | None) -> None:

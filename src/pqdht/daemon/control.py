@@ -35,6 +35,8 @@ MAX_LINE = 16 * 1024 * 1024
 MAX_PATH = 100
 """Bytes of a path that go into a socket address everywhere; Linux takes 107, macOS 103."""
 HANDLES = Path("/proc/self/fd")
+MARGIN_S = 10.0
+"""How much longer than its own time limit a request may take before the daemon counts as hung."""
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,7 +116,20 @@ def _failed(error: PqdhtError) -> bytes:
 def _bound(path: Path) -> Iterator[socket.socket]:
     """A socket only its owner can open: nobody can connect between `bind` and `chmod`, since nobody
     listens yet. A socket left behind by a killed daemon is replaced, one in use is not."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as e:
+        raise ConfigError(
+            f"{path.parent} cannot be made ({e.strerror}): choose another --data-dir or --control",
+            name="control",
+        ) from None
+    if path.exists() and not path.is_socket():
+        raise ListenError(
+            f"cannot listen on {path}: a file that is no socket is there; move it away, or give another"
+            " --control",
+            address=str(path),
+            errno=errno.EEXIST,
+        )
     if _is_answered(path):
         raise ListenError(
             f"a daemon already answers at {path}: stop it, or give another --data-dir",
@@ -173,11 +188,26 @@ class ControlClient:
         self.path = path
 
     def is_answered(self) -> bool:
-        """Whether a daemon listens there."""
-        return self.path.is_socket() and _is_answered(self.path)
+        """Whether a daemon listens there. Raises ControlError where that cannot be found out."""
+        try:
+            return self.path.is_socket() and _is_answered(self.path)
+        except OSError as e:
+            raise ControlError(f"{self.path} cannot be reached: {e.strerror}", path=str(self.path)) from None
 
     async def call(self, request: Request) -> dict[str, Any]:
-        """The result. Raises what the daemon raised, and ControlError where none answers."""
+        """The result. Raises what the daemon raised, and ControlError where none answers in time."""
+        patience_s = request.limit_s + MARGIN_S
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._call(request)
+        except TimeoutError:
+            raise ControlError(
+                f"the daemon at {self.path} did not answer within {patience_s:.0f} s: it hangs or is"
+                " stopped; see its log, or start it anew",
+                path=str(self.path),
+            ) from None
+
+    async def _call(self, request: Request) -> dict[str, Any]:
         line = msgspec.json.encode({"method": request.method, "params": request}) + b"\n"
         try:
             with _fitting(self.path) as address:

@@ -7,17 +7,27 @@ are hex, times are ms since the epoch.
 
 from __future__ import annotations
 
+import datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from ..config import Consistency
-from ..constants import DAY_S
-from ..errors import ConfigError
+from ..config import Config, Consistency
+from ..constants import BORN_MAX_AGE_DAYS, DAY_S
+from ..errors import ConfigError, DecodeError, RecordInvalid
 from ..ids import NodeId, OwnerId, RecordId, parse_id
 from ..node.dht import SecureDHT
+from ..node.publisher import STATE, Journal
+from ..peer_record import PeerRecord, peer_locator
 from ..records import Content, Locator, Named, Topic
 from ..storage.base import StoredRecord
+from ..wire.codec import Decoder
+
+LOOKUP_LIMIT_S = Config().lookup_timeout_s
+"""Seconds for one search; a PUT may place after it for as long again."""
+
+_decode_journal = Decoder(Journal, "publication", 128 * 1024)
 
 
 class Caller(Protocol):
@@ -34,6 +44,13 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     method: ClassVar[str]
     signs: ClassVar[bool] = False
     """Whether it needs the owner's key."""
+    of_daemon: ClassVar[bool] = False
+    """Whether it asks about a running daemon, so that a node made for the moment is no answer."""
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which the node itself gives up."""
+        return 0.0 if self.of_daemon else 2 * LOOKUP_LIMIT_S
 
     async def run(self, dht: SecureDHT) -> dict[str, Any]:
         """Carry it out. Raises PqdhtError."""
@@ -67,15 +84,26 @@ class Status(Request, frozen=True):
     """Facts and counters of the node."""
 
     method = "status"
+    of_daemon = True
 
     async def run(self, dht: SecureDHT) -> dict[str, Any]:
-        return dht.status() | {"bootstrap_entries": bootstrap_entries(dht)}
+        env = dht.env
+        return dht.status() | {
+            "bootstrap_entries": bootstrap_entries(dht),
+            "join_errors": dict(env.join_errors),
+            "announced": announced(dht),
+            "valid_until": valid_until(env.identity.born),
+            "uptime_s": (env.clock() - env.started) // 1000,
+            "k": env.params.k,
+            "version": _version(),
+        }
 
 
 class Table(Request, frozen=True):
     """The routing table."""
 
     method = "table"
+    of_daemon = True
 
     async def run(self, dht: SecureDHT) -> dict[str, Any]:
         return {"peers": [p.as_dict() for p in dht.peers()]}
@@ -85,6 +113,7 @@ class Records(Request, frozen=True):
     """What the node stores: every live record, by key."""
 
     method = "records"
+    of_daemon = True
 
     async def run(self, dht: SecureDHT) -> dict[str, Any]:
         store, now = dht.env.store, dht.env.clock()
@@ -119,6 +148,10 @@ class Get(_Where, frozen=True):
     thorough: bool = False
     consistency: Consistency | None = None
     timeout: float | None = None
+
+    @property
+    def limit_s(self) -> float:
+        return self.timeout or 2 * LOOKUP_LIMIT_S
 
     async def run(self, dht: SecureDHT) -> dict[str, Any]:
         where = self.locator(dht)
@@ -166,8 +199,9 @@ class Announce(Request, frozen=True):
         hosts = [address.partition("/")[2].rpartition(":")[0] for address in dht.env.addresses]
         if self.listen_port is None or not hosts:
             raise ConfigError(
-                "nothing to announce: give an endpoint host:port (this node does not know under which"
-                " address others reach it)",
+                "nothing to announce, since this node does not know under which address others reach it:"
+                " give --endpoint HOST:PORT, or a remark `# Endpoint = host:port` in the WireGuard file,"
+                " or start the node with --advertise",
                 name="endpoint",
             )
         return tuple(f"{host}:{self.listen_port}" for host in dict.fromkeys(hosts))
@@ -238,6 +272,30 @@ def parse_request(method: str, params: Any) -> Request:
 def bootstrap_entries(dht: SecureDHT) -> list[str]:
     """What others write into `bootstrap` to join through this node."""
     return [f"{dht.node_id.hex()}@{address}" for address in dht.env.addresses]
+
+
+def _version() -> str:
+    try:
+        return version("pqdht")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+def valid_until(born: int) -> str:
+    """The last day (UTC, ISO 8601) on which others accept a node id born on day `born`."""
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=born + BORN_MAX_AGE_DAYS)).isoformat()
+
+
+def announced(dht: SecureDHT) -> list[str]:
+    """The endpoints this node keeps published for its owner; also those of an earlier run."""
+    env = dht.env
+    key = peer_locator(dht.owner_id).key()
+    blob = env.store.load_state(f"{STATE}{key.hex()}/{dht.owner_id.hex()}")
+    try:
+        journal = _decode_journal(blob or b"")
+        return list(PeerRecord.decode(env.records.parse(journal.record).value).endpoints)
+    except (DecodeError, RecordInvalid):
+        return []
 
 
 def _stored(record: StoredRecord) -> dict[str, Any]:

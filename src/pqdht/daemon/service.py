@@ -14,9 +14,11 @@ from typing import Any
 from ..config import Config
 from ..errors import ConfigError, NotBootstrapped, PqdhtError
 from ..node.dht import SecureDHT
+from ..wire.address import parse_address
 from .control import control_server
 from .failure import describe
 from .requests import Announce, bootstrap_entries
+from .watch import Watch
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a signing thread may keep the event loop waiting (Python's default is ten times that)."""
@@ -24,7 +26,8 @@ JOIN_PATIENCE_S = 15.0
 """After this long without a peer the daemon says so, and goes on trying."""
 
 Event = dict[str, Any]
-"""`event` is listening, waiting, ready, announced, announce_failed or stopped; the rest are its facts."""
+"""`event` is listening, warning, waiting, ready, announced, announce_failed, storage_failing or stopped
+(and puzzle, from the command line before all these); the rest are its facts."""
 Report = Callable[[Event], None]
 
 
@@ -43,14 +46,42 @@ async def serve(
 async def _serve(dht: SecureDHT, control: Path | None, announce: Announce | None, report: Report) -> None:
     try:
         async with dht:
-            report({"event": "listening"} | _facts(dht, control))
-            await _joined(dht, report)
-            report({"event": "ready"} | _facts(dht, control))
-            if announce is not None:
-                await _announce(dht, announce, report)
-            await asyncio.Event().wait()
-    finally:
-        report({"event": "stopped"})
+            config = dht.config
+            listen = dht.env.addresses if not config.advertise and dht.env.addresses else config.listen
+            where = {"listen": list(listen), "bootstrap": list(config.bootstrap)}
+            report({"event": "listening"} | where | _facts(dht, control))
+            if private := _private_addresses(dht):
+                report({"event": "warning", "message": private})
+            watching = asyncio.create_task(Watch(dht, report).run())
+            try:
+                await _live(dht, control, announce, report)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+    except asyncio.CancelledError:
+        report({"event": "stopped"})  # after an error nothing ended in order
+        raise
+
+
+async def _live(dht: SecureDHT, control: Path | None, announce: Announce | None, report: Report) -> None:
+    await _joined(dht, report)
+    report({"event": "ready"} | _facts(dht, control))
+    if announce is not None:
+        await _announce(dht, announce, report)
+    await asyncio.Event().wait()
+
+
+def _private_addresses(dht: SecureDHT) -> str:
+    """A warning, '' where all addresses told to others can be believed."""
+    if dht.env.params.private_addresses:
+        return ""
+    private = [a for a in dht.env.addresses if not parse_address(a).is_public]
+    if not private:
+        return ""
+    return (
+        f"{', '.join(private)}: on {dht.env.params.name} others do not believe private or loopback addresses;"
+        " give --advertise with a public one, or use --network testnet for a laboratory"
+    )
 
 
 def _facts(dht: SecureDHT, control: Path | None) -> Event:
@@ -67,7 +98,7 @@ async def _joined(dht: SecureDHT, report: Report) -> None:
     try:
         await dht.bootstrapped(JOIN_PATIENCE_S)
     except NotBootstrapped as e:
-        report({"event": "waiting", "error": describe(e)})
+        report({"event": "waiting", "error": describe(e), "join_errors": dict(dht.env.join_errors)})
         await dht.bootstrapped()
 
 

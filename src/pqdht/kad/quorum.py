@@ -5,8 +5,7 @@ signed receipts from T; if T spans at least `need` address groups, one receipt p
 one per node, and where T spans 3 groups or more they must come from more than half of them.
 
 GET.  S is up to k closest nodes whose signed answers came back, empty ones included, ourselves only if
-we held a copy before.  Both T and S take at most `per_group` nodes of one address group while others
-remain, so that one network cannot be all of them.  A *unit* is an address group if those rules are on and S spans at least 3, else a
+we held a copy before.  A *unit* is an address group if those rules are on and S spans at least 3, else a
 node.  newest is the highest timestamp in any valid answer, also from outside S; u = units in S; m = units
 with a member holding any version; c = units with a member holding the newest, or an older version of
 equal value.  **Confirmed iff c > m/2 and c >= min(3, u).**  Otherwise the newest is stored at the other
@@ -17,6 +16,9 @@ members and each receipt puts its unit into c and m; still not: contested.  So
 - two records of one owner with equal timestamps are contested whatever the count: readers return the one
   whose holders in S have the larger sum of weights (tie: smaller record id);
 - content needs none of this, its key is its hash.
+
+Where the address group rules are on, T and S take at most `per_group` nodes of one group while others
+remain: whoever fills the surroundings of a key from one network is then not all of them.
 
 Early end is the same rule with the closest live nodes that have not answered yet as `pending`: they count
 in u and in m, never in c, so later empty or older answers cannot undo a confirmation (a newer version can).

@@ -266,7 +266,10 @@ class Connection:
         m = self.exchange.check(e, peer, message.binding)
         self.host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
         replies: list[Body] = []
-        self.exchange.serve(e, replies.append)
+        if wait := self.host.admit(self, e.type):
+            replies.append(self.exchange.refusal(WireCode.BUSY, wait))
+        else:
+            self.exchange.serve(e, replies.append)
         if len(encode(replies[0])) > EARLY_ANSWER_MOST:
             return None  # the caller asks again in the session
         self._has_peer_signed = True

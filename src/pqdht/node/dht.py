@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from ..config import Config, Consistency
@@ -27,8 +25,8 @@ from ..errors import (
 )
 from ..identity.contact import ContactVerifier, VerifiedContact
 from ..identity.keys import OwnerIdentity
-from ..ids import NodeId, OwnerId
-from ..peer_record import PeerRecord, peer_locator
+from ..ids import NodeId, OwnerId, parse_id, parse_owner_id
+from ..peer_record import PeerRecord, parse_wireguard_key, peer_locator
 from ..records import TOMBSTONE, Locator, Named, Record, RecordVerifier, Topic
 from ..storage.base import Store
 from ..storage.memory import MemoryStore
@@ -37,6 +35,7 @@ from ..transport.base import Transport
 from ..transport.tcp import TcpTransport
 from ..wire.address import Address, parse_address
 from ..wire.messages import Body, Ping, WireRecord
+from . import arguments
 from .connection import Connection
 from .entrance import Entrance
 from .environment import Environment, Parts, choose_suite, split_bootstrap, tag_of
@@ -51,6 +50,7 @@ from .publisher import Publisher
 from .reader import Reader
 from .results import GetResult, NodeInfo, PeerInfo, PutResult
 from .routing import Routing
+from .status import facts
 
 INBOUND_CHECKS = 64
 """Callers asked for an answer at a time; more wait for their next session."""
@@ -72,6 +72,8 @@ class SecureDHT:
         self.config = config if config is not None else Config()
         self._parts = parts if parts is not None else Parts()
         self._env: Environment | None = None
+        self._changing = asyncio.Lock()
+        """Held by start and close, so that neither overtakes the other."""
         self._joining: asyncio.Task[None] | None = None
         self._pings: dict[asyncio.Task[None], None] = {}
 
@@ -87,8 +89,14 @@ class SecureDHT:
     async def start(self) -> None:
         """Load or make the identities, open the store, listen, and begin to join.
 
+        Does nothing while it runs; after `close` it starts anew, with the identities of `data_dir`.
         Raises ConfigError, KeyFileError, StorageError, ListenError, ProviderUnavailable.
         """
+        async with self._changing:
+            if self._env is None:
+                await self._start()
+
+    async def _start(self) -> None:
         env = await self._compose()
         try:
             self._env = env
@@ -181,9 +189,12 @@ class SecureDHT:
 
     async def close(self) -> None:
         """Finish what is under way, say goodbye, close the store. Safe to call twice."""
-        env, self._env = self._env, None
-        if env is None:
-            return
+        async with self._changing:
+            env, self._env = self._env, None
+            if env is not None:
+                await self._close(env)
+
+    async def _close(self, env: Environment) -> None:
         tasks = [t for t in (self._joining, *self._pings) if t is not None]
         for task in tasks:
             task.cancel()
@@ -213,13 +224,12 @@ class SecureDHT:
     # --- joining -------------------------------------------------------------------------------
 
     async def bootstrapped(self, timeout_s: float | None = None) -> None:
-        """Wait until the node has peers (at once for the first node of a network).
-
-        Raises NotBootstrapped after `timeout_s`.
+        """Wait until the node has peers.  With no `bootstrap` it is the first node of its network: returns
+        at once, peers or not.  Raises NotBootstrapped after `timeout_s`.
         """
         _ = self.env
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(None if timeout_s is None else arguments.timeout(timeout_s, 0)):
                 await self._entrance.is_open.wait()
         except TimeoutError:
             raise NotBootstrapped(
@@ -286,9 +296,9 @@ class SecureDHT:
             raise ConfigError("this node has no address others could use; set `advertise`", name="advertise")
         return f"{self.node_id.hex()}@{self.env.addresses[0]}"
 
-    def named(self, name: str, owner: OwnerId | None = None) -> Named:
+    def named(self, name: str, owner: bytes | str | None = None) -> Named:
         """The locator of an owner's value called `name`; our own by default."""
-        return Named(owner if owner is not None else self.owner_id, name)
+        return Named(self.owner_id if owner is None else parse_owner_id(owner), name)
 
     async def put(
         self,
@@ -297,23 +307,28 @@ class SecureDHT:
         *,
         ttl: int = DAY_S,
         owner: OwnerIdentity | None = None,
-        previous: bytes | None = None,
+        previous: bytes | str | None = None,
     ) -> PutResult:
         """Sign `value` and store it at the k closest nodes; returns with their signed receipts.
 
         `where`: a name of ours, or `Named`, `Topic` or `Content`.  `ttl` seconds, 60 to 604,800.
         `previous`: a record id; storers that hold another one refuse (compare-and-set, best effort).
-        Raises QuorumNotReached (queued and retried), NotBootstrapped, ConfigError.
+        Raises QuorumNotReached (queued and retried), Refused, NotBootstrapped, ConfigError.
         """
-        signer = owner if owner is not None else self.env.owner
-        locator = Named(signer.owner_id, where) if isinstance(where, str) else where
-        return await self._publisher.put(locator, value, owner=signer, ttl_s=ttl, previous=previous)
+        signer = arguments.signer(owner, self.env.owner)
+        return await self._publisher.put(
+            arguments.place(where, signer.owner_id),
+            value,
+            owner=signer,
+            ttl_s=arguments.ttl(ttl, self.env.params.limits),
+            previous=arguments.record_id(previous),
+        )
 
     async def get(
         self,
         where: str | Locator,
         *,
-        owner: OwnerId | None = None,
+        owner: bytes | str | None = None,
         consistency: Consistency | None = None,
         ignore_local: bool = False,
         thorough: bool = False,
@@ -322,41 +337,42 @@ class SecureDHT:
         """Fetch a value and the evidence for it.
 
         `where`: a name (of `owner`, ours by default), or `Named` or `Content`; for a `Topic` give the
-        `owner` too, or use `get_topic`.  `ignore_local` leaves our own store out.
-        Raises NotFound, NotConfirmed (carries the result), NotBootstrapped.
+        `owner` too, or use `get_topic`.  `ignore_local` leaves our own store out.  `timeout`: seconds.
+        Raises NotFound, NotConfirmed (carries the result), NotBootstrapped (nobody answered), ConfigError.
         """
-        locator = self.named(where, owner) if isinstance(where, str) else where
+        locator, whose = arguments.source(where, owner, self.owner_id)
         return await self._reader.get(
             locator,
-            owner=locator.owner if isinstance(locator, Named) else owner,
-            consistency=consistency or self.config.consistency,
+            owner=whose,
+            consistency=arguments.consistency(consistency, self.config.consistency),
             ignore_local=ignore_local,
             thorough=thorough,
-            timeout_s=timeout or self.config.lookup_timeout_s,
+            timeout_s=arguments.timeout(timeout, self.config.lookup_timeout_s),
         )
 
     async def get_topic(
         self, name: str, *, ignore_local: bool = False, timeout: float | None = None
     ) -> list[GetResult]:
-        """Everybody's value under a topic, each with its own verdict; [] where nobody has one."""
-        return await self._reader.get_all(
-            Topic(name), ignore_local=ignore_local, timeout_s=timeout or self.config.lookup_timeout_s
-        )
+        """Everybody's value under a topic, each with its own verdict; [] where nobody has one.
+
+        Raises NotBootstrapped (nobody answered), ConfigError.
+        """
+        _ = self.env
+        limit = arguments.timeout(timeout, self.config.lookup_timeout_s)
+        return await self._reader.get_all(Topic(name), ignore_local=ignore_local, timeout_s=limit)
 
     async def put_many(
         self, values: Mapping[str | Locator, bytes], *, ttl: int = DAY_S
     ) -> dict[str | Locator, PutResult | PqdhtError]:
         """Many PUTs; each key maps to its result or to the error it raised."""
-        return await self._many({w: self._put_one(w, v, ttl) for w, v in values.items()})
-
-    async def _put_one(self, where: str | Locator, value: bytes, ttl: int) -> PutResult:
-        return await self.put(where, value, ttl=ttl)
+        wheres = arguments.places(arguments.mapping(values))
+        return await self._many({w: self.put(w, values[w], ttl=ttl) for w in wheres})
 
     async def get_many(
         self, wheres: Iterable[str | Locator], *, consistency: Consistency | None = None
     ) -> dict[str | Locator, GetResult | PqdhtError]:
         """Many GETs; each key maps to its result or to the error it raised."""
-        return await self._many({w: self.get(w, consistency=consistency) for w in wheres})
+        return await self._many({w: self.get(w, consistency=consistency) for w in arguments.places(wheres)})
 
     async def _many(self, work: dict[str | Locator, Any]) -> dict[str | Locator, Any]:
         slots = asyncio.Semaphore(BATCH)
@@ -372,15 +388,15 @@ class SecureDHT:
 
     async def delete(self, where: str | Locator, *, owner: OwnerIdentity | None = None) -> PutResult:
         """Replace our value by a tombstone, which outlives every copy of it (7 days)."""
-        signer = owner if owner is not None else self.env.owner
-        locator = Named(signer.owner_id, where) if isinstance(where, str) else where
+        signer = arguments.signer(owner, self.env.owner)
+        locator = arguments.place(where, signer.owner_id)
         ttl = self.env.params.limits.ttl_max_s
         return await self._publisher.put(locator, b"", owner=signer, ttl_s=ttl, flags=TOMBSTONE)
 
     def validate(self, record: WireRecord) -> Record:
         """Every check a storer makes, signatures included. Raises RecordInvalid."""
         env = self.env
-        parsed = env.records.parse(record)
+        parsed = env.records.parse(arguments.wire_record(record))
         env.records.check_time(parsed, env.clock())
         env.records.verify(parsed)
         return parsed
@@ -391,14 +407,20 @@ class SecureDHT:
         self,
         endpoints: Iterable[str],
         *,
-        wireguard_key: bytes | None = None,
+        wireguard_key: bytes | str | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> PutResult:
         """Publish where we are (our peer record), and keep it published while this node runs.
 
-        `endpoints`: `host:port` or `[v6]:port`; `wireguard_key`: 32-byte public key.
+        `endpoints`: one or more `host:port` or `[v6]:port`; `wireguard_key`: the public key, 32 bytes or
+        as `wg` prints it.  Raises what `put` raises.
         """
-        record = PeerRecord(tuple(endpoints), wireguard_key, dict(attributes or {}), self.node_id)
+        record = PeerRecord(
+            arguments.endpoints(endpoints),
+            parse_wireguard_key(wireguard_key) if wireguard_key is not None else None,
+            arguments.attributes(attributes),
+            self.node_id,
+        )
         return await self._publisher.put(
             peer_locator(self.owner_id),
             record.encode(),
@@ -408,16 +430,17 @@ class SecureDHT:
         )
 
     async def find_peer(
-        self, owner: OwnerId, *, ignore_local: bool = False, consistency: Consistency | None = None
+        self, owner: bytes | str, *, ignore_local: bool = False, consistency: Consistency | None = None
     ) -> PeerInfo:
-        """Where an owner's peer is. Raises NotFound, NotConfirmed, RecordInvalid (not a peer record)."""
-        result = await self.get(peer_locator(owner), ignore_local=ignore_local, consistency=consistency)
+        """Where an owner's peer is. Raises what `get` raises, and RecordInvalid (not a peer record)."""
+        where = peer_locator(parse_owner_id(owner))
+        result = await self.get(where, ignore_local=ignore_local, consistency=consistency)
         try:
             record = PeerRecord.decode(result.value or b"")
         except DecodeError as e:
             raise RecordInvalid(f"the owner's peer record cannot be read: {e}") from None
         return PeerInfo(
-            owner=owner,
+            owner=where.owner,
             node_id=record.node_id,
             endpoints=record.endpoints,
             wireguard_key=record.wireguard_key,
@@ -425,9 +448,10 @@ class SecureDHT:
             result=result,
         )
 
-    async def find_node(self, target: bytes) -> list[NodeInfo]:
-        """The k closest live nodes to an id, each of which answered us."""
-        walk = await self._lookups.find(target, end=self.config.path_end)
+    async def find_node(self, target: bytes | str) -> list[NodeInfo]:
+        """The k closest live nodes to an id, each of which answered us. Raises NotBootstrapped."""
+        _ = self.env
+        walk = await self._lookups.find(parse_id(target, "target"), end=self.config.path_end)
         return [
             NodeInfo(
                 NodeId(c.node_id),
@@ -438,12 +462,13 @@ class SecureDHT:
             for c in walk.lookup.closest(self.env.params.k)
         ]
 
-    async def ping(self, node: NodeId | str) -> float:
-        """Round trip in seconds to a node id, or to `<node id>@tcp/host:port`."""
-        if isinstance(node, str):
+    async def ping(self, node: bytes | str) -> float:
+        """Round trip in seconds to a node id, or to `<node id>@tcp/host:port`. Raises PeerUnreachable."""
+        _ = self.env
+        if isinstance(node, str) and "@" in node:
             contact = await self._entrance.reach(*split_bootstrap(node))
         else:
-            contact = await self._find_contact(node)
+            contact = await self._find_contact(NodeId(parse_id(node, "node id")))
         return (await self._peers.request(contact, Ping())).rtt_s
 
     async def _find_contact(self, node_id: NodeId) -> VerifiedContact:
@@ -458,6 +483,7 @@ class SecureDHT:
 
     def peers(self) -> list[NodeInfo]:
         """The routing table, by node id."""
+        _ = self.env
         return [
             NodeInfo(NodeId(e.node_id), e.contact.addresses, e.group, self._peers.round_trips.rtt(e.node_id))
             for e in self._routing.table
@@ -465,25 +491,4 @@ class SecureDHT:
 
     def status(self) -> dict[str, Any]:
         """Facts about this node, JSON-friendly; `counters` says what really happened so far."""
-        env = self.env
-        counters = Counter(env.counters)
-        counters["argon2_runs"] = env.contacts.argon2_runs
-        counters["record_signatures_checked"] = env.records.signature_checks
-        usage = env.store.usage()
-        size = self._routing.sizes.estimate(asyncio.get_running_loop().time())
-        return {
-            "node_id": env.identity.node_id.hex(),
-            "owner_id": env.owner.owner_id.hex(),
-            "network": env.params.name,
-            "suite": env.suite.number,
-            "provider": env.suite.provider.name,
-            "addresses": list(env.addresses),
-            "bootstrapped": self._entrance.is_open.is_set(),
-            "table": len(self._routing.table),
-            "table_groups": len({e.group for e in self._routing.table}),
-            "sessions": len(self._peers.sessions),
-            "records": usage.records,
-            "record_bytes": usage.bytes,
-            "network_size": asdict(size) if size is not None else None,
-            "counters": dict(sorted(counters.items())),
-        }
+        return facts(self.env, self._peers, self._routing, self._entrance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
@@ -15,6 +16,8 @@ from .environment import Environment, split_bootstrap
 from .lookups import Lookups
 from .peers import Peers
 from .routing import Routing
+
+_log = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 60.0
@@ -46,6 +49,7 @@ class Entrance:
             delay = min(RETRY_MOST_S, 2 * delay)
         self.is_open.set()
         if len(self._routing.table):
+            _log.info("joined: %d peers so far", len(self._routing.table))
             await self._explore()
             await self._remember()
         waited = 0.0
@@ -69,9 +73,9 @@ class Entrance:
     async def _rejoin(self) -> None:
         """Greet the bootstrap entries that the table lacks; if one answers, look around again."""
         table = self._routing.table
-        entries = map(split_bootstrap, self._env.config.bootstrap)
-        lacking = [e for e in entries if e[0] != table.own and table.get(e[0]) is None]
-        outcomes = await asyncio.gather(*(self._greet(*e) for e in lacking), return_exceptions=True)
+        lacking = [e for e in self._env.config.bootstrap if table.get(split_bootstrap(e)[0]) is None]
+        lacking = [e for e in lacking if split_bootstrap(e)[0] != table.own]
+        outcomes = await asyncio.gather(*(self._greet(e) for e in lacking), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, PqdhtError):
                 self._env.counters["join_attempts_failed"] += 1
@@ -87,16 +91,26 @@ class Entrance:
         tries: list[Coroutine[Any, Any, object]] = [
             self._peers.request(contact, Ping()) for contact in known[: self._env.params.k]
         ]
-        tries += [self._greet(*split_bootstrap(entry)) for entry in self._env.config.bootstrap]
+        tries += [self._greet(entry) for entry in self._env.config.bootstrap]
         for outcome in await asyncio.gather(*tries, return_exceptions=True):
             if isinstance(outcome, PqdhtError):
                 self._env.counters["join_attempts_failed"] += 1
             elif isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _greet(self, node_id: bytes, address: Address) -> None:
-        if node_id != self._env.identity.node_id:
+    async def _greet(self, entry: str) -> None:
+        node_id, address = split_bootstrap(entry)
+        if node_id == self._env.identity.node_id:
+            return
+        errors = self._env.join_errors
+        try:
             await self._peers.request(await self.reach(node_id, address), Ping())
+        except PqdhtError as e:
+            if errors.get(entry) != str(e):  # once, not at every retry
+                _log.warning("cannot join through %s: %s", entry, e)
+            errors[entry] = str(e)
+            raise
+        errors.pop(entry, None)
 
     async def reach(self, node_id: bytes, address: Address) -> VerifiedContact:
         """The contact behind a bare `<node id>@address`, by a handshake. Raises PeerUnreachable,
@@ -112,5 +126,6 @@ class Entrance:
             for _ in range(FIRST_WALKS):
                 await self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True)
             await self._routing.save()  # a crash within the first minute must not lose them
-        except PqdhtError:
+        except PqdhtError as e:
+            _log.info("the first look around failed: %s", e)
             self._env.counters["explorations_failed"] += 1

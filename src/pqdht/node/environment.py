@@ -61,8 +61,15 @@ class Environment:
     records: RecordVerifier
     counters: Counter[str] = field(default_factory=Counter)
     """What really happened; shown by `status()` and asserted by the live tests."""
+    join_errors: dict[str, str] = field(default_factory=dict)
+    """Why a bootstrap entry did not let us in when it was last tried."""
+    started: int = 0
+    """ms since the epoch."""
     addresses: tuple[str, ...] = ()
     """What our contact says, once listening."""
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     @property
     def answer_per_group(self) -> int | None:

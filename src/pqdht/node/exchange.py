@@ -39,8 +39,8 @@ UNHEARD_MOST = 2
 """Questions in a row without any sign of life after which a session is given up."""
 UNASKED_MOST = 16
 """Answers to nothing we asked after which a session ends; they are counted before any check."""
-BUSY_MS = 1000
-"""Longest pause in reading from a peer over its allowance."""
+BUSY_MS = 500
+"""Longest pause in reading from a peer over its allowance: shorter than its shortest time-out."""
 LATE_KEPT = 256
 """Questions given up on whose late answers are still recognised as such."""
 
@@ -263,7 +263,10 @@ class Exchange:
         assert peer is not None
         m = self.check(e, peer, self.in_binding)
         first = self.in_binding != ZEROS
-        if not first and not self._is_due(e):
+        if first:
+            if is_request(e):
+                self._host.admit(self._conn, e.type)  # paid for, though served in any case
+        elif not self._is_due(e):
             return
         if e.signature:
             self._host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
@@ -296,7 +299,7 @@ class Exchange:
         return False
 
     def _refuse(self, e: Envelope, wait_ms: int) -> None:
-        """BUSY, once, and nothing more is read of this peer for as long (a second at most)."""
+        """BUSY to what was read already, and no more is read of this peer for a while."""
         self._conn.throttle(min(wait_ms, BUSY_MS) / 1000)
         m = signed_bytes(self._env.network_tag, e)
         self._answer(e, m, self.refusal(WireCode.BUSY, wait_ms))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..config import Consistency
 from ..ids import NodeId, OwnerId
 from ..kad.quorum import Holding, Version
-from ..records import Kind, Locator, Record
+from ..records import Kind, Locator, Record, topic_rank
 from ..wire.messages import WireRecord
 from .lookups import Walk
 
@@ -53,6 +53,21 @@ class Hunt:
         """Every slot with a record, ascending."""
         return sorted({self._slot(r) for r in self.records.values()})
 
+    def slots_to_list(self, day: int, most: int) -> list[bytes]:
+        """Of a topic: per node id the slot it wrote last, and of those the `most` best ranked; ascending.
+
+        A node id costs a puzzle and an owner costs nothing, so one node may not fill the list.
+        """
+        newest: dict[bytes, Record] = {}
+        for record in self.records.values():
+            newest[record.owner_id] = max(newest.get(record.owner_id, record), record, key=_age)
+        written: dict[bytes, Record] = {}
+        for record in newest.values():
+            node = bytes(record.node_id or record.owner_id)
+            written[node] = max(written.get(node, record), record, key=_age)
+        best = sorted(written, key=lambda node: topic_rank(self.locator.key(), node, day))[:most]
+        return sorted(self._slot(written[node]) for node in best)
+
     @staticmethod
     def _slot(record: Record) -> bytes:
         return b"" if record.kind == Kind.CONTENT else bytes(record.owner_id)
@@ -79,3 +94,7 @@ class Hunt:
         """The newest version a node sent in a slot."""
         mine = [r for r in self.held.get(node, {}).values() if self._slot(r) == slot]
         return max(mine, key=lambda r: r.timestamp, default=None)
+
+
+def _age(record: Record) -> tuple[int, bytes]:
+    return record.timestamp, record.record_id

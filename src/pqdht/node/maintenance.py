@@ -6,11 +6,13 @@ Each chore is one coroutine run again and again with jitter; none may end the ot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 
 from ..constants import MAX_PAGE, MAX_STORE_RECORDS, MS
-from ..errors import PqdhtError, RemoteError
+from ..errors import Closed, PqdhtError, RemoteError
 from ..identity.contact import VerifiedContact
 from ..ids import Key, NodeId, distance, id_in_bucket
 from ..storage.base import StoredRecord
@@ -31,6 +33,10 @@ EXPIRE_S = 60.0
 REMEMBER_S = 60.0
 RETRY_S = 15.0
 REDRAW_S = 3600.0
+PEERS_AT_ONCE = 8
+"""Peers asked, or given records, at a time: a slow one holds up only its own place, ..."""
+GIVE_S = 600.0
+"""... and no longer than this many seconds of giving; a round of probes takes `PROBE_S` at most."""
 KEYS_AT_ONCE = 64
 """Keys looked at in one turn of the event loop, about 2 ms."""
 
@@ -75,7 +81,7 @@ class Maintenance:
         loop = asyncio.get_running_loop()
         self._started = loop.time()
         self._tasks = [loop.create_task(self._every(chore, interval)) for chore, interval in chores]
-        self._tasks.append(loop.create_task(self._hand_over_forever()))
+        self._tasks += [loop.create_task(self._hand_over_forever()) for _ in range(PEERS_AT_ONCE)]
 
     async def close(self) -> None:
         """Stop all chores."""
@@ -89,7 +95,7 @@ class Maintenance:
             await self._guarded(chore)
 
     async def _guarded(self, chore: Chore) -> None:
-        name = getattr(chore, "__name__", str(chore))
+        name = getattr(chore.func if isinstance(chore, partial) else chore, "__name__", str(chore))
         try:
             await chore()
         except PqdhtError as e:
@@ -125,12 +131,27 @@ class Maintenance:
         """Ping whoever in the table was silent for so long that we could not pass it on."""
         now = asyncio.get_running_loop().time()
         limit = 0.6 * self._env.config.max_table_idle_s
-        for entry in list(self._routing.table):
-            if now - entry.last_heard >= limit:
-                try:
-                    await self._peers.request(entry.contact, Ping())
-                except RemoteError:
-                    continue  # the peers' listener has counted it
+        silent = [e for e in self._routing.table if now - e.last_heard >= limit]
+        silent.sort(key=lambda e: (e.failures, e.last_heard))  # who failed before may not hold up others
+        await self._side_by_side([partial(self._probe, e.contact) for e in silent], PROBE_S)
+
+    async def _probe(self, contact: VerifiedContact) -> None:
+        with contextlib.suppress(RemoteError, Closed):  # the peers' listener has counted it
+            await self._peers.request(contact, Ping())
+
+    async def _side_by_side(self, work: Iterable[Chore], most_s: float) -> None:
+        """Do all, `PEERS_AT_ONCE` at a time, within `most_s` seconds; what is not done then is left."""
+        places = asyncio.Semaphore(PEERS_AT_ONCE)
+
+        async def one(chore: Chore) -> None:
+            async with places:
+                await chore()
+
+        try:
+            async with asyncio.timeout(most_s):
+                await asyncio.gather(*map(one, work))
+        except TimeoutError:
+            self._env.counters["chores_cut_short"] += 1
 
     async def redraw(self) -> None:
         """Re-draw the half of each bucket that is not held by tenure (section 6)."""
@@ -160,8 +181,7 @@ class Maintenance:
                 self._keeper.note_refresh(record.record_id)
                 for contact in closest:
                     batches.setdefault(contact.node_id, (contact, []))[1].append(record)
-        for contact, records in batches.values():
-            await self._give(contact, records)
+        await self._side_by_side([partial(self._give, *batch) for batch in batches.values()], GIVE_S)
 
     async def _each_key(self) -> AsyncIterator[Key]:
         """Every key held; others get their turn on the event loop in between."""
@@ -187,7 +207,7 @@ class Maintenance:
     async def _hand_over_forever(self) -> None:
         while True:
             newcomer = await self._handovers.get()
-            await self._guarded(lambda c=newcomer: self._hand_over(c))  # type: ignore[misc]
+            await self._guarded(partial(self._hand_over, newcomer))
 
     async def _hand_over(self, newcomer: VerifiedContact) -> None:
         """Only the closest other holder hands over, so that a newcomer is not sent k copies."""
@@ -204,7 +224,7 @@ class Maintenance:
             mine.extend(self._keeper.find(key))
         if mine:
             self._env.counters["records_handed_over"] += len(mine)
-            await self._give(newcomer, mine)
+            await self._side_by_side([partial(self._give, newcomer, mine)], GIVE_S)
 
     async def _give(self, to: VerifiedContact, records: list[StoredRecord]) -> None:
         """STORE in pages; a refusal (older, full, busy) is the other's right."""
@@ -215,7 +235,7 @@ class Maintenance:
             if full and page:
                 try:
                     await self._peers.request(to, Store(tuple(map(to_wire, page)), True))
-                except RemoteError:
+                except (RemoteError, Closed):
                     return
                 self._env.counters["records_replicated"] += len(page)
                 page, size = [], 0

@@ -6,6 +6,7 @@ Everything that reaches another node goes through `Peers.request`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Protocol, TypeVar
@@ -46,6 +47,10 @@ SWEEP_S = 15.0
 REMEMBERED = 8192
 """KEM keys, and addresses where a node was reached."""
 
+_log = logging.getLogger(__name__)
+
+Dial = tuple[NodeId, tuple[Address, ...]]
+"""Whom and where: askers who were told other addresses must not share a liar's dial."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -77,7 +82,7 @@ class Peers:
         self.round_trips = RoundTrips(env.config.request_timeout_s)
         self.sessions: OrderedDict[NodeId, Connection] = OrderedDict()
         self._listener = listener
-        self._dialing: dict[NodeId, asyncio.Future[Connection]] = {}
+        self._dialing: dict[Dial, asyncio.Future[Connection]] = {}
         self._all: dict[Connection, None] = {}
         self._kem_keys: OrderedDict[bytes, tuple[NodeId, bytes]] = OrderedDict()
         """H(KEM key) -> (its node, the key), of completed handshakes"""
@@ -141,14 +146,15 @@ class Peers:
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
-        dialing = self._dialing.get(to.node_id)
+        dial: Dial = (to.node_id, to.addresses)
+        dialing = self._dialing.get(dial)
         early: Question | None = None
         if dialing is None:
             if self.env.config.early == "reads" and message_type(question.body) in EARLY_TYPES:
                 early = question
             dialing = asyncio.ensure_future(self._dial(to, early))
-            self._dialing[to.node_id] = dialing
-            dialing.add_done_callback(lambda f: self._dialed(to.node_id, f))
+            self._dialing[dial] = dialing
+            dialing.add_done_callback(lambda f: self._dialed(dial, f))
         try:
             conn = await asyncio.shield(dialing)
         except asyncio.CancelledError:
@@ -158,8 +164,8 @@ class Peers:
         if early is None:
             conn.exchange.ask(question)
 
-    def _dialed(self, node_id: NodeId, dialing: asyncio.Future[Connection]) -> None:
-        self._dialing.pop(node_id, None)
+    def _dialed(self, dial: Dial, dialing: asyncio.Future[Connection]) -> None:
+        self._dialing.pop(dial, None)
         if not dialing.cancelled():
             dialing.exception()  # whoever waits has it too; nobody waiting is no error
 
@@ -184,6 +190,7 @@ class Peers:
             try:
                 return await self._dial_address(to.node_id, address, kem_key, early)
             except RemoteError as e:
+                _log.info("%s not reached at %s: %s", to.node_id.hex(), address, e)
                 error = e
             if early is not None and early.future.done():
                 break
@@ -242,30 +249,40 @@ class Peers:
         handshake = Handshake.respond(self._params, observed=str(link.remote), now=self.env.clock())
         conn = Connection(self, link, handshake)
         self._all[conn] = None
-        if len(self._inbound) >= self.env.params.limits.sessions_total:
-            self._make_room()
         refused = ""
         if self._is_closed:
             refused = "closed"
         elif self._group_cost.spend(group, HANDSHAKE_COST, now):
             refused = "cost"
-        elif not self._inbound.acquire(group):
-            refused = "sessions"
         elif not self._half_open.acquire(group):
-            self._inbound.release(group)
             refused = "half_open"
+        elif not self._take_place(group):
+            self._half_open.release(group)
+            refused = "sessions"
         if refused:
             self.env.counters[f"links_refused.{refused}"] += 1
+            _log.info("link from %s refused: %s", link.remote, refused)
             link.abort()
         else:
             conn.is_admitted = conn.is_half_open = True
         return conn
 
-    def _make_room(self) -> None:
-        """All places are taken: end the session nobody wants that was silent longest."""
-        idle = [c for c in self._all if c.is_admitted and not c.exchange.in_use and not self._is_wanted(c)]
-        if idle:
-            min(idle, key=lambda c: c.last_heard).close()
+    def _take_place(self, group: str) -> bool:
+        """A place for an inbound session.  Where all are taken, the session that nobody wants and that
+        was silent longest gives up its own."""
+        if self._inbound.is_full and not self._inbound.is_group_full(group):
+            guests = [c for c in self._all if c.is_admitted and not c.exchange.in_use]
+            guests = [c for c in guests if not self._is_wanted(c)]
+            if guests:
+                guest = min(guests, key=lambda c: c.last_heard)
+                self._leave_place(guest)
+                guest.close()
+        return self._inbound.acquire(group)
+
+    def _leave_place(self, conn: Connection) -> None:
+        if conn.is_admitted:
+            conn.is_admitted = False
+            self._inbound.release(conn.group)
 
     def _is_wanted(self, conn: Connection) -> bool:
         """Whether it is the current session with a peer that the table holds."""
@@ -335,9 +352,7 @@ class Peers:
     def gone(self, conn: Connection) -> None:
         self._all.pop(conn, None)
         self._end_half_open(conn)
-        if conn.is_admitted:
-            conn.is_admitted = False
-            self._inbound.release(conn.group)
+        self._leave_place(conn)
 
     def _end_half_open(self, conn: Connection) -> None:
         if conn.is_half_open:
@@ -401,8 +416,8 @@ class Peers:
         if self._sweeper is not None:
             self._sweeper.cancel()
         dialing = list(self._dialing.values())
-        for dial in dialing:
-            dial.cancel()
+        for under_way in dialing:
+            under_way.cancel()
         await asyncio.gather(*dialing, return_exceptions=True)
         for conn in list(self._all):
             conn.close()

@@ -17,6 +17,7 @@ from ..errors import (
     PqdhtError,
     QuorumNotReached,
     RecordInvalid,
+    Refused,
     RemoteError,
     WireCode,
 )
@@ -25,7 +26,7 @@ from ..identity.keys import OwnerIdentity
 from ..ids import Key, RecordId, distance
 from ..kad.quorum import Member, PutTally, closest_members
 from ..records import Locator, Record, Topic, make_record
-from ..wire.codec import Decoder, Struct, encode
+from ..wire.codec import U63, Decoder, Struct, encode
 from ..wire.messages import Store, Stored, WireRecord
 from .environment import Environment
 from .exchange import Answer
@@ -40,6 +41,19 @@ log = logging.getLogger("pqdht.publisher")
 STATE = "publication/"
 CLOSEST_PER_PATH = 5
 UNREACHED = "UNREACHABLE"
+FINAL = frozenset(
+    code.name
+    for code in (
+        WireCode.CAS_MISMATCH,
+        WireCode.OUTDATED,
+        WireCode.EQUIVOCATION,
+        WireCode.BAD_RECORD,
+        WireCode.MALFORMED,
+        WireCode.TOO_LARGE,
+        WireCode.UNSUPPORTED,
+    )
+)
+"""Refusals that asking again does not change."""
 TOO_SHORT = "TOO_SHORT"
 """Code OK, but it would be dropped before the record expires."""
 YOUNG_S = 600.0
@@ -55,6 +69,8 @@ class Journal(Struct, frozen=True):
     ttl_s: int
     renew: bool
     confirmed: bool
+    is_refused: bool = False
+    last: U63 = 0
 
 
 _decode_journal = Decoder(Journal, "publication", 128 * 1024)
@@ -73,6 +89,12 @@ class Publication:
     placed_at: int = 0
     """ms; when it last reached quorum"""
     is_placed_young: bool = False
+    is_refused: bool = False
+    """Storers will never take it: kept for its timestamp only."""
+    last: int = 0
+    """The highest timestamp used here, where a later version was refused."""
+    replaced: Publication | None = None
+    """The version before, which stands again if this one is refused."""
 
     def interval_ms(self, usual_s: float) -> float:
         """How long after `placed_at` it is due again."""
@@ -92,13 +114,19 @@ class Placement:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether most of the k closest refuse for good, so that one liar's group cannot say so for all."""
+        refusals = sum(r.counts and r.code in FINAL for r in self.receipts)
+        return not self.tally.is_possible and 2 * refusals > len(self.tally.members)
+
     def add(self, receipt: StoreReceipt) -> None:
         """One node has spoken, or will not."""
         self.receipts.append(receipt)
-        if receipt.counts and receipt.code == WireCode.OK.name:
-            self.tally.add(receipt.node)
+        if receipt.counts and (receipt.code == WireCode.OK.name or receipt.code in FINAL):
+            self.tally.add(receipt.node, ok=receipt.code not in FINAL)
         self.waiting -= 1
-        if self.tally.reached or self.waiting <= 0:
+        if self.tally.reached or self.is_refused or self.waiting <= 0:
             self.reached.set()
 
 
@@ -149,7 +177,7 @@ class Publisher:
         slot = (bytes(locator.key()), bytes(owner.owner_id))
         last = self._own.get(slot) or self._journalled(self._name(*slot))
         now = self._env.clock()
-        timestamp = now if last is None else max(now, last.record.timestamp + 1)
+        timestamp = now if last is None else max(now, last.record.timestamp + 1, last.last + 1)
         lasting = ttl_s
         if last is not None and last.record.expires > timestamp + ttl_s * MS:
             # A new version must not expire before what it replaces, or the old one would return.
@@ -168,7 +196,7 @@ class Publisher:
             node=self._env.identity if isinstance(locator, Topic) else None,
             params=self._env.params,
         )
-        publication = Publication(record, owner, ttl_s, renew)
+        publication = Publication(record, owner, ttl_s, renew, replaced=last)
         self._own[slot] = publication
         try:
             await self._save(publication)
@@ -204,6 +232,8 @@ class Publisher:
             except TimeoutError:
                 pass  # the tally says what is missing
         result = self._result(publication, placement, walk, started)
+        if placement.is_refused:
+            await self._withdraw(publication, result)
         if not placement.tally.reached:
             publication.confirmed = False
             skewed = sum(r.code == WireCode.CLOCK_SKEW.name for r in result.receipts)
@@ -216,16 +246,33 @@ class Publisher:
                 need=result.need,
                 confirmed=result.confirmed,
             )
-        publication.confirmed = True
+        publication.confirmed, publication.replaced = True, None
         publication.is_placed_young = not publication.placed_at and started - self._started < YOUNG_S
         publication.placed_at = self._env.clock()
         await self._save(publication)
         return result
 
+    async def _withdraw(self, publication: Publication, result: PutResult) -> None:
+        """So many refused for good that no quorum can come: take it out of the queue. Raises Refused."""
+        publication.is_refused, publication.confirmed = True, False
+        before, slot = publication.replaced, self._slot(publication)
+        if self._own.get(slot) is publication and before is not None and not before.is_refused:
+            before.last = publication.record.timestamp
+            publication = self._own[slot] = before
+        await self._save(publication)
+        codes = sorted({r.code for r in result.receipts if r.code in FINAL})
+        stands = WireCode.CAS_MISMATCH.name in codes or WireCode.OUTDATED.name in codes
+        remedy = "another version stands there: get it and decide again" if stands else "it cannot be stored"
+        said = ", ".join(codes)
+        raise Refused(f"storers refuse this record ({said}); {remedy}", result=result, codes=codes)
+
     def _is_current(self, publication: Publication) -> bool:
         """Whether no newer version of ours took its place meanwhile."""
-        record = publication.record
-        return self._own.get((bytes(record.key), bytes(record.owner_id))) is publication
+        return self._own.get(self._slot(publication)) is publication
+
+    @staticmethod
+    def _slot(publication: Publication) -> tuple[bytes, bytes]:
+        return bytes(publication.record.key), bytes(publication.record.owner_id)
 
     def _plan(self, record: Record, walk: Walk | None) -> Placement:
         env, own = self._env, self._env.identity.node_id
@@ -306,7 +353,8 @@ class Publisher:
     async def retry(self) -> None:
         """Place again what has not reached its quorum."""
         for publication in list(self._own.values()):
-            is_due = not publication.confirmed and publication.record.expires > self._env.clock()
+            is_done = publication.confirmed or publication.is_refused
+            is_due = not is_done and publication.record.expires > self._env.clock()
             if is_due and self._is_current(publication):
                 self._env.counters["puts_retried"] += 1
                 await self._one_of_many(self.place(publication))
@@ -361,6 +409,8 @@ class Publisher:
             publication.ttl_s,
             publication.renew,
             publication.confirmed,
+            publication.is_refused,
+            publication.last,
         )
         await self._env.store.save_state(self._name(record.key, record.owner_id), encode(journal))
 
@@ -396,7 +446,15 @@ class Publisher:
         owner = self._owners.get(record.owner_id)
         if owner is None:
             return None
-        return Publication(record, owner, journal.ttl_s, journal.renew, journal.confirmed)
+        return Publication(
+            record,
+            owner,
+            journal.ttl_s,
+            journal.renew,
+            journal.confirmed,
+            is_refused=journal.is_refused,
+            last=journal.last,
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

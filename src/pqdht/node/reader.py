@@ -8,18 +8,18 @@ import asyncio
 from collections import OrderedDict
 
 from ..config import Consistency
-from ..constants import MAX_HAVE
+from ..constants import DAY_MS, MAX_HAVE
 from ..errors import LocalError, NotBootstrapped, NotConfirmed, NotFound, RecordInvalid, RemoteError, WireCode
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId, OwnerId
-from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm
+from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm, spread
 from ..records import Kind, Locator, Record, Topic
 from ..wire.messages import FindValue, Store, Stored, Values, WireRecord
 from .environment import Environment
 from .exchange import Answer
 from .handlers import to_wire
 from .hunt import Hunt
-from .keeper import Keeper
+from .keeper import Keeper, promises
 from .lookups import Lookups
 from .peers import Peers
 from .results import Evidence, GetResult
@@ -28,6 +28,11 @@ PAGES_MOST = 8
 """Further pages asked of one node under a crowded topic."""
 SEEN_KEPT = 65_536
 """(key, owner) pairs whose newest timestamp is remembered, to notice a rollback."""
+
+NOBODY_ANSWERED = "no peer answered; check `bootstrap` and the network, then try again"
+NOBODY_KNOWN = (
+    "no other node is known yet, so nobody could be asked; set `bootstrap`, or wait until others join"
+)
 
 
 class Reader:
@@ -67,21 +72,26 @@ class Reader:
         return self._raise_unless_good(locator, result)
 
     async def get_all(self, topic: Topic, *, ignore_local: bool, timeout_s: float) -> list[GetResult]:
-        """Every owner's value under a topic, tombstones left out, by owner id."""
+        """Every owner's value under a topic, tombstones left out, by owner id.
+
+        As storers do, one record per node id and no more than they keep under a key.
+        """
         hunt = self._begin(topic, None, "all", ignore_local)
         async with self._time_limit(hunt, timeout_s):
             await self._search(hunt, thorough=True)
             await self._turn_pages(hunt)
         results: list[GetResult] = []
-        for slot in hunt.slots():
+        day = self._env.clock() // DAY_MS
+        for slot in hunt.slots_to_list(day, self._env.params.limits.records_per_key):
             confirmation = self._confirm(hunt, slot)
             if confirmation.repair:
                 async with self._time_limit(hunt, timeout_s):
                     await self._repair(hunt, slot, confirmation)
                 confirmation = self._confirm(hunt, slot)
             results.append(self._result(hunt, slot, confirmation))
-        if not results and hunt.walk is None and self._env.config.bootstrap:
-            raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")
+        if not results and not hunt.groups:
+            alone = hunt.walk is None and not self._env.config.bootstrap
+            raise NotBootstrapped(NOBODY_KNOWN if alone else NOBODY_ANSWERED)
         return [r for r in results if r.record is not None and not r.record.is_tombstone]
 
     # --- one GET, step by step -----------------------------------------------------------------
@@ -167,16 +177,11 @@ class Reader:
         """The rule over S; for an early end, or out of time, with the closest live nodes as pending."""
         own, k = self._env.identity.node_id, self._env.params.k
         members = [Member(n, g) for n, g in hunt.groups.items()]
-        pending: list[Member] = []
-        if hunt.walk is not None and (early or hunt.timed_out):
-            pending = [
-                Member(c.node_id, c.group)
-                for c in hunt.walk.lookup.closest_known(k)
-                if c.node_id not in hunt.groups
-            ]
+        pending = self._pending(hunt) if early or hunt.timed_out else []
         if hunt.own:
             members.append(Member(own, self._env.own_group))
-        electorate = closest_members(hunt.locator.key(), [*members, *pending], k)
+        key, per_group = hunt.locator.key(), self._env.answer_per_group
+        electorate = closest_members(key, [*members, *pending], k, per_group)
         waiting = dict.fromkeys(m.node for m in pending)
         others_known = hunt.walk is not None or bool(self._env.config.bootstrap)
         return confirm(
@@ -192,6 +197,19 @@ class Reader:
             timed_out=hunt.timed_out,
             saw_invalid=hunt.invalid > 0,
         )
+
+    def _pending(self, hunt: Hunt) -> list[Member]:
+        """The closest live nodes still to answer: as far out as k may lie, passing over full groups."""
+        if hunt.walk is None:
+            return []
+        k, per_group = self._env.params.k, self._env.answer_per_group
+        n = k
+        while True:
+            found = hunt.walk.lookup.closest_known(n)
+            known = [Member(c.node_id, hunt.groups.get(NodeId(c.node_id), c.group)) for c in found]
+            if len(known) < n or per_group is None or len(spread(known, per_group)[0]) >= k:
+                return [m for m in known if m.node not in hunt.groups]
+            n *= 2
 
     @staticmethod
     def _is_final(hunt: Hunt, confirmation: Confirmation) -> bool:
@@ -221,27 +239,28 @@ class Reader:
         """STORE the newest at the members lacking it; each receipt puts its unit into c and m."""
         newest = confirmation.newest
         assert newest is not None
-        wire = hunt.record(newest.record_id).wire
+        record = hunt.record(newest.record_id)
         self._env.counters["repairs"] += 1
         nodes = [NodeId(n) for n in confirmation.repair]
-        outcomes = await asyncio.gather(*(self._repair_at(hunt, n, wire, newest.record_id) for n in nodes))
+        outcomes = await asyncio.gather(*(self._repair_at(hunt, n, record) for n in nodes))
         receipts = hunt.receipts.setdefault(slot, {})
         receipts.update((n, None) for n, ok in zip(nodes, outcomes, strict=True) if ok)
 
-    async def _repair_at(self, hunt: Hunt, node: NodeId, wire: WireRecord, record_id: bytes) -> bool:
+    async def _repair_at(self, hunt: Hunt, node: NodeId, record: Record) -> bool:
         if node == self._env.identity.node_id:
-            receipts = await self._keeper.keep([wire], "", replica=True)
+            receipts = await self._keeper.keep([record.wire], "", replica=True)
             return receipts[0].code == WireCode.OK
         contact = self._contact(hunt, node)
         if contact is None:
             return False
         try:
-            answer = await self._peers.request(contact, Store((wire,), True))
+            answer = await self._peers.request(contact, Store((record.wire,), True))
         except RemoteError:
             return False
         body = answer.body
         assert isinstance(body, Stored)
-        return any(r.record_id == record_id and r.code == WireCode.OK for r in body.receipts)
+        skew_ms = self._env.params.limits.clock_skew_ms
+        return any(promises(r, record, skew_ms) for r in body.receipts)
 
     @staticmethod
     def _contact(hunt: Hunt, node: NodeId) -> VerifiedContact | None:
@@ -314,8 +333,10 @@ class Reader:
         self._env.counters[f"gets.{result.verdict.value}"] += 1
         good = (Verdict.CONFIRMED, Verdict.FIRST, Verdict.ALONE)
         error: LocalError | None = None
-        if result.verdict is Verdict.NOT_BOOTSTRAPPED:
-            error = NotBootstrapped("no peer answered; check `bootstrap` and the network", result=result)
+        nobody_answered = result.record is None and not result.responders
+        if result.verdict is Verdict.NOT_BOOTSTRAPPED or nobody_answered:
+            alone = result.verdict is Verdict.ALONE
+            error = NotBootstrapped(NOBODY_KNOWN if alone else NOBODY_ANSWERED, result=result)
         elif result.record is None:
             error = NotFound(
                 f"no valid record under {locator.key().hex()}: {result.responders} nodes in"

@@ -30,7 +30,7 @@ from ..crypto.labels import (
 from ..errors import BadPuzzle, ConfigError, DecodeError, RecordInvalid, WireCode
 from ..identity.contact import claimed_id
 from ..identity.keys import NodeIdentity, OwnerIdentity, owner_id_of, public_key_hash
-from ..ids import Key, NodeId, OwnerId, RecordId
+from ..ids import Key, NodeId, OwnerId, RecordId, parse_id, parse_owner_id
 from ..wire.codec import U8, U16, U32, Bytes32, Decoder, Struct, encode
 from ..wire.contact import Contact
 from ..wire.messages import WireRecord
@@ -110,8 +110,10 @@ _decode_tbs = Decoder(Tbs, "record")
 # --- locators ----------------------------------------------------------------------------------
 
 
-def _name_fault(name: str) -> str:
+def _name_fault(name: object) -> str:
     """'' if `name` is 1..64 bytes of UTF-8, else what is wrong with it."""
+    if not isinstance(name, str):
+        return f"a record name is text (str), got {type(name).__name__}"
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -124,15 +126,22 @@ def _check_name(name: str) -> None:
         raise ConfigError(fault, name="name")
 
 
+def _check_value(value: object) -> None:
+    if not isinstance(value, bytes):
+        hint = "; encode text first: value.encode()" if isinstance(value, str) else ""
+        raise ConfigError(f"a value is bytes, got {type(value).__name__}{hint}", name="value")
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
-    """`owner`'s value called `name` (1..64 bytes of UTF-8).  Raises ConfigError for a bad name."""
+    """`owner`'s value called `name` (1..64 bytes of UTF-8).  Raises ConfigError for a bad id or name."""
 
     kind: ClassVar[Kind] = Kind.OWNER
     owner: OwnerId
     name: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "owner", parse_owner_id(self.owner))
         _check_name(self.name)
 
     def key(self) -> Key:
@@ -163,12 +172,12 @@ class Content:
     hash: bytes
 
     def __post_init__(self) -> None:
-        if len(self.hash) != 32:
-            raise ConfigError(f"a content hash has 32 bytes, got {len(self.hash)}", name="hash")
+        object.__setattr__(self, "hash", parse_id(self.hash, "content hash"))
 
     @classmethod
     def of(cls, value: bytes) -> Content:
-        """Where `value` is found: H(label, value)."""
+        """Where `value` is found: H(label, value).  Raises ConfigError unless it is bytes."""
+        _check_value(value)
         return cls(tagged_hash(CONTENT_KEY, value))
 
     def key(self) -> Key:
@@ -354,9 +363,10 @@ def make_record(
 ) -> Record:
     """Sign a value.  `ttl` in seconds, `timestamp` in ms; a topic needs the `node` it is bound to.
 
-    Raises ConfigError for what no storer would accept (size, ttl, flags, a locator of another owner
+    Raises ConfigError for what no storer would accept (type, size, ttl, flags, a locator of another owner
     or another value).  A tombstone is value b"", flags TOMBSTONE, ttl `limits.ttl_max_s`.
     """
+    _check_value(value)
     key = locator.key()
     proof: TopicNode | None = None
     if isinstance(locator, Topic) and node is not None:

@@ -128,10 +128,19 @@ class CountLimiter:
         """Places taken by one group."""
         return self._held.get(group, 0)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all places are taken."""
+        return self._all >= self._total
+
+    def is_group_full(self, group: str) -> bool:
+        """Whether `group` has all it may have."""
+        return self._held.get(group, 0) >= self._per_group
+
     def acquire(self, group: str) -> bool:
         """Take a place for `group`; False where there is none (nothing taken, nothing to release)."""
         held = self._held.get(group, 0)
-        if held < self._per_group and self._all < self._total:
+        if not self.is_group_full(group) and not self.is_full:
             if self.mode is not Mode.OFF:
                 self.tally.allowed += 1
         elif self.tally.refuse(self.mode):

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pqdht.cli.main import app
-from pqdht.errors import KeyFileError
+from pqdht.daemon.requests import valid_until
+from pqdht.errors import ControlError, KeyFileError, ListenError, StorageError
 
 COMMANDS = "keygen id run put get delete announce find-peer ping table records status testnet".split()
 ID = "ab" * 32
@@ -56,8 +57,62 @@ def test_keygen_makes_keys_once(tmp_path: Path) -> None:
         "node_id": made["node_id"],
         "owner_id": made["owner_id"],
         "network": "demo",
+        "valid_until": shown["valid_until"],
         "bootstrap_entries": [],
+        "running": False,
     }
+    assert "existing keys kept" in invoke("keygen", *at[:-1])[1]
+
+
+def test_an_id_is_valid_for_37_days() -> None:
+    assert valid_until(0) == "1970-02-07"
+    assert valid_until(20_000) == "2024-11-10"
+
+
+@pytest.mark.parametrize("command", ["keygen", "run"])
+def test_a_data_directory_that_cannot_be_made_is_said(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        code, _, err = invoke(command, "--data-dir", path, "--network", "demo")
+        assert code == StorageError.exit_code
+        assert err.startswith(f"pqdht: {path} cannot be made (")
+        assert err.endswith("choose another --data-dir\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("get", "x"), ("put", "x", "y"), ("delete", "x"), ("ping", ID), ("find-peer", ID)]
+    + [("announce", "--endpoint", "192.0.2.1:1")],
+)
+def test_without_a_daemon_either_it_or_an_entry_is_asked_for(arguments: tuple[str, ...]) -> None:
+    code, _, err = invoke(*arguments)
+    assert code == ControlError.exit_code
+    assert "start `pqdht run`, or give --bootstrap" in err
+    code, _, err = invoke(*arguments, "--control", "/nonexistent/socket")
+    assert code == ControlError.exit_code
+    assert "no daemon answers at /nonexistent/socket" in err
+
+
+@pytest.mark.parametrize("command", ["status", "table", "records"])
+def test_what_is_asked_of_a_daemon_only_needs_one(command: str) -> None:
+    code, _, err = invoke(command, "--bootstrap", f"{ID}@tcp/127.0.0.1:1")
+    assert code == ControlError.exit_code
+    assert err.endswith("start `pqdht run`\n")
+
+
+def test_a_file_in_the_sockets_place_is_said(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").write_text("")
+    for command, code, what in (
+        ("status", ControlError.exit_code, "is no control socket"),
+        ("run", ListenError.exit_code, "a file that is no socket is there"),
+    ):
+        found, _, err = invoke(command, "--data-dir", tmp_path, "--network", "demo")
+        assert (found, what in err) == (code, True)
+
+
+def test_a_value_is_measured_in_its_own_bytes() -> None:
+    code, _, err = invoke("put", "x", "-", input=b"x" * 16385)
+    assert (code, "value of 16385 bytes, at most " in err) == (2, True)
 
 
 def test_id_says_what_others_bootstrap_from(tmp_path: Path) -> None:
@@ -65,7 +120,7 @@ def test_id_says_what_others_bootstrap_from(tmp_path: Path) -> None:
     code, out, _ = invoke("keygen", *at)
     node_id = out.split()[2]
     assert code == 0
-    assert f"bootstrap  {node_id}@tcp/HOST:4733\n" in invoke("id", *at)[1]
+    assert f"bootstrap    {node_id}@tcp/HOST:4733\n" in invoke("id", *at)[1]
 
 
 def test_a_missing_key_says_how_to_make_one(tmp_path: Path) -> None:
@@ -85,8 +140,6 @@ def test_keys_of_another_network_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (("get", "x"), "start `pqdht run`, or give --bootstrap"),
-        (("get", "x", "--control", "/nonexistent/socket"), "no daemon answers at /nonexistent/socket"),
         (("get", "x", "--topic", "--content"), "not both"),
         (("get", "x", "--consistency", "most"), "first, majority or all"),
         (("get", "x", "--network", "nowhere", "--bootstrap", f"{ID}@tcp/127.0.0.1:1"), "no network named"),
@@ -101,8 +154,11 @@ def test_keys_of_another_network_are_refused(tmp_path: Path) -> None:
         (("announce", "--wireguard-config", "/nonexistent"), "/nonexistent cannot be read"),
         (("run", "--listen", "127.0.0.1:1", "--network", "demo"), "not an address"),
         (("run", "--wireguard-key", "x"), "not a WireGuard public key"),
-        (("run", "--suite", "9"), "suite must be 1, 2 or 3"),
+        (("run", "--suite", "9"), "suite must be one of 1, 2, 3"),
         (("keygen", "--provider", "abacus"), "provider must be one of"),
+        (("run", "--endpoint", "0.0.0.0:51820", "--network", "demo"), "no address others could use"),
+        (("run", "--announce", "192.0.2.1", "--network", "demo"), "not an endpoint"),
+        (("run", "--attribute", "a=b", "--network", "demo"), "# Endpoint = host:port"),
         (("testnet", "--network", "main"), "use demo or testnet"),
     ],
 )

@@ -14,6 +14,7 @@ from pqdht.cli.output import (
     print_columns,
     print_facts,
     printable,
+    puzzle_progress,
     reporting,
 )
 from pqdht.errors import NotFound, PqdhtError
@@ -46,6 +47,8 @@ def test_milliseconds() -> None:
     ("error", "code", "line"),
     [
         (NotFound("nobody\nhas it"), 12, "pqdht: nobody has it\n"),
+        (NotFound("more is in `result` of this error"), 12, "pqdht: more is shown by --json\n"),
+        (NotFound("ask again with thorough=True"), 12, "pqdht: ask again with --thorough\n"),
         (PqdhtError("x"), 1, "pqdht: x\n"),
         (ZeroDivisionError("y"), INTERNAL_ERROR, "(ZeroDivisionError: y); please report it\n"),
     ],
@@ -89,3 +92,25 @@ def test_a_wanted_exit_passes() -> None:
     with pytest.raises(typer.Exit) as caught, reporting(json=False, debug=False):
         raise typer.Exit(5)
     assert caught.value.exit_code == 5
+
+
+def test_a_long_puzzle_is_announced_and_its_end_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pqdht.cli.output.PATIENCE_S", 0.0)
+    events: list[dict[str, object]] = []
+    with puzzle_progress(events.append) as show:
+        show(1, 10)
+        show(2, 10)
+    assert [(e["event"], e["state"]) for e in events] == [("puzzle", "solving"), ("puzzle", "solved")]
+    with puzzle_progress() as show:
+        show(1, 10)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "solving the identity puzzle: usually 10-60 s on one or two cores, luck decides"
+    assert last.startswith("identity puzzle solved in ")
+
+
+def test_a_short_puzzle_is_not_worth_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with puzzle_progress() as show:
+        show(1, 10)
+    assert capsys.readouterr().err == ""

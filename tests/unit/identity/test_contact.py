@@ -12,7 +12,7 @@ from pqdht.crypto import puzzle
 from pqdht.crypto.labels import network_tag
 from pqdht.errors import BadPuzzle, DecodeError
 from pqdht.identity.contact import ContactVerifier, VerdictCache, VerifiedContact, check_born, claimed_id
-from pqdht.identity.keys import NodeIdentity, new_commit
+from pqdht.identity.keys import NodeIdentity, _commit, new_commit
 from pqdht.ids import leading_zero_bits
 from pqdht.testing.fake import fake_suite
 from pqdht.wire.codec import encode
@@ -150,6 +150,40 @@ def test_a_kem_key_must_have_the_length_and_be_the_one_committed_to(verifier: Co
         found.with_key(solve().kem.public)
     with pytest.raises(DecodeError, match="1216 bytes"):
         found.with_key(b"")
+
+
+def test_what_is_no_kem_key_is_refused_though_committed_to() -> None:
+    """Whoever makes an id may commit to anything; encapsulating to it must not fail later."""
+
+    class NoKey:
+        public = NODE.kem.public[:32] + b"\xff" * (len(NODE.kem.public) - 32)
+        seed = b""
+
+        def decapsulate(self, ciphertext: bytes) -> bytes:
+            raise NotImplementedError
+
+    unsolved = _commit(SUITE, TAG, NODE.signing, NoKey(), BORN)
+    nonce = puzzle.search_range(SUITE.provider, puzzle.salt(TAG), unsolved.commit, 4, 0, 1 << 20)
+    assert nonce is not None
+    bad = unsolved.solved(nonce)
+    verifier = ContactVerifier(SUITE, TESTNET, TAG)
+    for _ in range(2):
+        with pytest.raises(DecodeError, match="range"):
+            verifier.verify(bad.contact(with_key=True), NOW)
+    assert verifier.argon2_runs == 0
+    with pytest.raises(DecodeError, match="range"):
+        verifier.verify(bad.contact(), NOW).with_key(NoKey.public)
+
+
+def test_long_addresses_are_dropped_so_that_a_contact_stays_small(verifier: ContactVerifier) -> None:
+    long = [f"obfs4/203.0.113.{i}:443?{'c' * 200}" for i in range(4)]
+    found = verifier.verify(NODE.contact((*long[:3], "tcp/203.0.113.9:4733")), NOW)
+    assert [str(a) for a in found.addresses] == [*long[:2], "tcp/203.0.113.9:4733"]
+    assert found.dropped == (long[2],)
+    most = verifier.verify(NODE.contact(("obfs4/1.1.1.1:1?" + "c" * (477 - 16),)), NOW)
+    assert len(most.addresses) == 1
+    assert len(encode(most.to_wire(with_key=False))) <= 600
+    assert verifier.verify(NODE.contact(("obfs4/1.1.1.1:1?" + "c" * (478 - 16),)), NOW).addresses == ()
 
 
 def test_bad_addresses_are_dropped_and_noted() -> None:

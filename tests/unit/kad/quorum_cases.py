@@ -96,6 +96,7 @@ CASES: tuple[Case, ...] = (
     Case("five nodes, three groups, one rolls back", 5, True, "new@a; new@b; 2 old@c!", X, 3, 3, 2, after=X),
     Case("five nodes, three groups agree", 5, True, "new@a; new@b; 2 new@c", C, 3, 3, 3),
     Case("five nodes, two groups: nodes count", 5, True, "3 new@a; new@b", C, 4, 4, 4),
+    Case("ten nodes, one group of eight is one unit", 10, True, "7 old@evil!; 2 new", X, 3, 3, 2, after=X),
     # nineteen nodes: all others fit into S
     Case("19 nodes, all hold it", 19, True, "18 new", C, 18, 18, 18),
     Case("19 nodes, a bare majority of holders", 19, True, "10 new; 8 old!", C, 18, 18, 10),

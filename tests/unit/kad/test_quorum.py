@@ -130,30 +130,61 @@ def test_members_are_the_k_closest() -> None:
     assert chosen[0].node == target
 
 
+def test_one_address_group_gets_two_places_while_others_remain() -> None:
+    members = [Member(bytes([i]) * ID_BYTES, "evil" if i < 8 else str(i)) for i in range(12)]
+    target = bytes(ID_BYTES)
+
+    def chosen(k: int, per_group: int | None) -> list[int]:
+        return [m.node[0] for m in closest_members(target, members[::-1], k, per_group)]
+
+    assert chosen(4, None) == [0, 1, 2, 3]
+    assert chosen(4, 2) == [0, 1, 8, 9]
+    assert chosen(6, 2) == [0, 1, 8, 9, 10, 11]
+    assert chosen(8, 2) == [0, 1, 2, 3, 8, 9, 10, 11]  # nobody else is left: the closest passed over
+    assert chosen(20, 2) == list(range(12))
+    assert [m.node[0] for m in closest_members(target, members[:8], 4, 2)] == [0, 1, 2, 3]
+
+
 # --- PUT -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("count", "groups", "k", "limits", "need", "by_group"),
+    ("count", "groups", "k", "limits", "need", "spread"),
     [
-        (0, 0, 20, True, 1, False),
-        (1, 0, 20, True, 1, True),
-        (2, 0, 20, True, 2, True),
-        (2, 1, 20, True, 2, False),
-        (5, 0, 20, True, 3, True),
-        (5, 2, 20, True, 3, False),
-        (5, 3, 20, True, 3, True),
-        (19, 0, 20, True, 10, True),
-        (20, 0, 20, True, 11, True),
-        (20, 10, 20, True, 11, False),
-        (20, 11, 20, True, 11, True),
-        (20, 0, 20, False, 11, False),
-        (30, 0, 20, True, 11, True),
-        (4, 0, 4, True, 3, True),
+        (0, 0, 20, True, 1, 1),
+        (1, 0, 20, True, 1, 1),
+        (2, 0, 20, True, 2, 2),
+        (2, 1, 20, True, 2, 1),
+        (5, 0, 20, True, 3, 3),
+        (5, 2, 20, True, 3, 1),
+        (5, 3, 20, True, 3, 3),
+        (9, 3, 20, True, 5, 2),
+        (19, 0, 20, True, 10, 10),
+        (20, 0, 20, True, 11, 11),
+        (20, 10, 20, True, 11, 6),
+        (20, 11, 20, True, 11, 11),
+        (20, 0, 20, False, 11, 1),
+        (30, 0, 20, True, 11, 11),
+        (4, 0, 4, True, 3, 3),
     ],
 )
-def test_need(count: int, groups: int, k: int, limits: bool, need: int, by_group: bool) -> None:
-    assert required_receipts(t(count, groups), k, limits) == (need, by_group)
+def test_need(count: int, groups: int, k: int, limits: bool, need: int, spread: int) -> None:
+    assert required_receipts(t(count, groups), k, limits) == (need, spread)
+
+
+def test_one_group_alone_is_no_quorum_where_there_are_three() -> None:
+    """Too few groups for one receipt each: nodes count, but not those of one network alone."""
+    members = [(bytes([i]) * ID_BYTES, "evil" if i < 8 else str(i)) for i in range(10)]
+    tally = PutTally(members, 20, True)
+    for node, _ in members[:8]:
+        tally.add(node)
+    assert (tally.confirmed, tally.need, tally.by_group) == (8, 6, False)
+    for node, _ in members[8:]:
+        assert (tally.reached, tally.is_possible) == (False, True)
+        tally.add(node, ok=False)
+    assert (tally.reached, tally.is_possible) == (False, False)
+    tally.add(members[8][0])
+    assert tally.reached
 
 
 def test_each_node_counts_once() -> None:

@@ -20,6 +20,7 @@ from pqdht.records import Locator, Named, Record, RecordVerifier, make_record
 from pqdht.storage.base import Floor, Store, StoredRecord
 from pqdht.storage.memory import MemoryStore
 from pqdht.testing.fake import FakeProvider
+from pqdht.transport.tcp import TcpTransport
 
 NOW = 20_454 * DAY_MS
 
@@ -88,7 +89,7 @@ async def environment(
         clock=clock,
         dice=random.Random(seed),
         store=store or MemoryStore(params.limits.bytes_total),
-        transports={},
+        transports={"tcp": TcpTransport()},
         contacts=contacts,
         records=RecordVerifier(suite, params, tag, contacts),
         addresses=("tcp/10.0.0.1:4733",),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pqdht.constants import DAY_MS
 from pqdht.identity.keys import OwnerIdentity
 from pqdht.ids import NodeId
 from pqdht.kad.quorum import Version
 from pqdht.node.hunt import Hunt
-from pqdht.records import Content, Named, Topic
+from pqdht.records import Content, Named, Topic, topic_rank
 from pqdht.testing.loop import run
 from tests.unit.node.parts import NOW, environment, identity, sign
 
@@ -38,6 +39,30 @@ def test_holdings_are_kept_apart_by_owner() -> None:
         assert hunt.newest_of(A, slot) is newer
         assert hunt.newest_of(A, bytes(other.owner_id)) is None
         assert hunt.record(theirs.record_id) is theirs
+
+    run(main)
+
+
+def test_a_topic_lists_one_record_per_node_and_no_more_than_are_kept() -> None:
+    """Owners cost nothing, node ids do."""
+
+    async def main() -> None:
+        env, _ = await environment()
+        topic, day = Topic("t"), NOW // DAY_MS
+        nodes = [await identity(env) for _ in range(4)]
+        nodes.sort(key=lambda n: topic_rank(topic.key(), n.node_id, day))
+        hunt = Hunt(topic, None, "all", 0.0)
+        flood = [
+            sign(env, at=topic, node=nodes[0], owner=OwnerIdentity.generate(env.suite), timestamp=NOW + i)
+            for i in range(6)
+        ]
+        single = [sign(env, at=topic, node=n, owner=OwnerIdentity.generate(env.suite)) for n in nodes[1:]]
+        for record in [*flood[::-1], *single]:
+            hunt.saw(A, record)
+        assert len(hunt.slots()) == 9
+        kept = [flood[-1], *single]
+        assert hunt.slots_to_list(day, 64) == sorted(bytes(r.owner_id) for r in kept)
+        assert hunt.slots_to_list(day, 2) == sorted(bytes(r.owner_id) for r in kept[:2])
 
     run(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -13,12 +14,12 @@ from pqdht.constants import DAY_MS, MINUTE_MS
 from pqdht.crypto.labels import RECORD
 from pqdht.errors import StorageError, StorageFull, WireCode
 from pqdht.identity.keys import OwnerIdentity
-from pqdht.node.keeper import NO_OWNER, Keeper
+from pqdht.node.keeper import NO_OWNER, Keeper, promises
 from pqdht.records import TOMBSTONE, Content, Record, Topic, topic_rank
 from pqdht.records.record import Tbs, _decode_tbs
 from pqdht.testing.loop import run
 from pqdht.wire.codec import encode
-from pqdht.wire.messages import WireRecord
+from pqdht.wire.messages import Receipt, WireRecord
 from tests.unit.node.parts import NOW, SlowStore, environment, identity, sign
 
 GROUP = "203.0.113.0/24"
@@ -277,7 +278,9 @@ def test_topic_records_of_outdated_or_foreign_nodes_are_refused() -> None:
     run(main)
 
 
-def test_refreshed_is_what_somebody_stored_lately() -> None:
+def test_only_who_places_records_ends_their_replication() -> None:
+    """Anybody can send back what we hold."""
+
     async def main() -> None:
         env, clock = await environment()
         keeper = Keeper(env)
@@ -286,8 +289,65 @@ def test_refreshed_is_what_somebody_stored_lately() -> None:
         await codes(keeper, record)
         clock.now += 10 * MINUTE_MS
         assert keeper.was_refreshed(record.record_id, NOW)
+        for replica in (False, True):
+            assert await codes(keeper, record, replica=replica) == ["OK"]
         assert not keeper.was_refreshed(record.record_id, NOW + 1)
-        await codes(keeper, record)
+        await keeper.keep([record.wire], GROUP, is_refresh=lambda key: key == record.key)
         assert keeper.was_refreshed(record.record_id, clock.now)
+        at = Content.of(b"v")  # anybody can sign it anew, only its first copy is new
+        mine = sign(env, at=at, ttl=3600)
+        again = sign(env, at=at, ttl=7200, owner=OwnerIdentity.generate(env.suite))
+        assert await codes(keeper, mine) == await codes(keeper, again) == ["OK"]
+        assert held(keeper, again) == [again.record_id]
+        assert keeper.was_refreshed(mine.record_id, clock.now)
+        assert not keeper.was_refreshed(again.record_id, 1)
+
+    run(main)
+
+
+def test_what_was_not_written_counts_as_no_replication() -> None:
+    async def main() -> None:
+        store = SlowStore(10**9)
+        env, _ = await environment(store=store)
+        keeper = Keeper(env)
+        store.error = StorageError("broken")
+        record = sign(env)
+        assert await codes(keeper, record) == ["INTERNAL"]
+        assert not keeper.was_refreshed(record.record_id, 1)
+
+    run(main)
+
+
+def test_a_closed_store_is_answered_as_a_failure_of_ours() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        await env.store.close()
+        assert await codes(Keeper(env), sign(env)) == ["INTERNAL"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_storers_end_with_the_same_record_whatever_the_order_of_arrival(order: tuple[int, ...]) -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        versions = [sign(env, b"%d" % i, timestamp=NOW + i // 2) for i in range(4)]
+        keeper = Keeper(env)
+        for i in order:
+            await codes(keeper, versions[i])
+        assert held(keeper, versions[0]) == [min(v.record_id for v in versions[2:])]
+
+    run(main)
+
+
+def test_a_promise_names_the_record_and_lasts_as_long_but_for_clocks() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        record = sign(env)
+        right = Receipt(record.record_id, 0, record.expires)
+        assert promises(right, record, 0)
+        assert promises(msgspec.structs.replace(right, expires=record.expires - 5), record, 5)
+        for wrong in ({"expires": record.expires - 6}, {"code": 7}, {"record_id": bytes(32)}):
+            assert not promises(msgspec.structs.replace(right, **wrong), record, 5)
 
     run(main)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from pqdht.constants import TESTNET
 from pqdht.errors import PqdhtError
+from pqdht.identity.contact import VerifiedContact
 from pqdht.ids import distance
 from pqdht.records import Named
 from pqdht.testing.loop import VirtualLoop, run
-from tests.sim.harness import Net, counter
+from tests.sim.harness import Net, codes, counter, strangers
 
 K4 = replace(TESTNET, k=4)
 
@@ -86,6 +89,77 @@ def test_the_dead_leave_the_tables_and_the_living_stay() -> None:
                 assert dead not in peers
                 assert len(peers) == 6
         assert counter(net.nodes[0], "walks") > 3
+        await net.close()
+
+    run(main)
+
+
+def test_dead_peers_do_not_hold_up_the_probe_of_the_living() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        net = Net()
+        await net.grow(3)
+        node = net.nodes[0]
+        table = node._routing.table
+        for i, dead in enumerate(await strangers(net, 16, lambda i: f"10.9.{i}.1")):
+            net.sim.unreachable(f"10.9.{i}.1")
+            table.add(dead.node_id, dead, dead.group, dead.wide_group, loop.time())
+        for entry in table:
+            entry.last_heard -= 10_000 if entry.group.startswith("10.9.") else 1000
+        alive = table.get(net.nodes[1].node_id)
+        assert alive is not None
+        begun = loop.time()
+        await node._maintenance.probe()
+        assert loop.time() - begun <= 60.0
+        assert alive.last_heard >= begun
+        silent = [e for e in table if e.group.startswith("10.9.")]
+        assert all(e.failures == 1 for e in silent)  # each had its turn
+        await net.close()
+
+    run(main)
+
+
+def test_a_slow_newcomer_does_not_hold_up_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        net = Net(params=K4)
+        await net.grow(3)
+        node = net.nodes[0]
+        await node.put("x", b"1")
+        slow, quick = await strangers(net, 2, lambda i: f"10.9.{i}.1")
+        given: list[VerifiedContact] = []
+
+        async def hand_over(to: VerifiedContact) -> None:
+            if to is slow:
+                await asyncio.sleep(1e6)
+            given.append(to)
+
+        monkeypatch.setattr(node._maintenance, "_hand_over", hand_over)
+        for newcomer in (slow, quick):
+            node._maintenance.hand_over_to(newcomer)
+        await asyncio.sleep(1.0)
+        assert given == [quick]
+        await net.close()
+
+    run(main)
+
+
+def test_sending_back_what_is_held_does_not_stop_its_replication() -> None:
+    async def main() -> None:
+        net = Net(params=K4)
+        await net.grow(8)
+        record = net.sign(net.seats[0].owner, Named(net.nodes[0].owner_id, "x"), b"1", timestamp=net.clock())
+        order = sorted(range(8), key=lambda i: distance(net.seats[i].identity.node_id, record.key))
+        storer, near, far = order[0], order[1], order[-1]
+        node = net.nodes[storer]
+        assert await codes(net, far, storer, record) == ["OK"]
+        stored_at = net.clock(storer)
+        await asyncio.sleep(10.0)
+        for replica in (False, True):
+            assert await codes(net, far, storer, record, replica=replica) == ["OK"]
+        assert await codes(net, near, storer, record) == ["OK"]
+        assert not node._keeper.was_refreshed(record.record_id, stored_at + 5000)
+        assert await codes(net, near, storer, record, replica=True) == ["OK"]
+        assert node._keeper.was_refreshed(record.record_id, stored_at + 5000)
         await net.close()
 
     run(main)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from pqdht.errors import ConfigError, NotBootstrapped, QuorumNotReached, StorageError
+from pqdht.constants import TESTNET
+from pqdht.envelope import request_hash, signed_bytes
+from pqdht.errors import ConfigError, NotBootstrapped, QuorumNotReached, StorageError, WireCode
+from pqdht.ids import NodeId, distance
 from pqdht.kad.quorum import PutTally
-from pqdht.node.publisher import Placement, code_name
+from pqdht.node.connection import Connection
+from pqdht.node.exchange import Reply
+from pqdht.node.publisher import Placement, Publication, code_name
+from pqdht.node.results import StoreReceipt
 from pqdht.records import Content, Named
 from pqdht.testing.loop import run
+from pqdht.wire.messages import Body, Error, Receipt, Store, Stored, decode_envelope
 from tests.sim.harness import Disk, Net
 from tests.unit.node.parts import environment, sign
+
+
+def closest(net: Net, key: bytes, n: int) -> list[NodeId]:
+    return sorted((node.node_id for node in net.nodes), key=lambda i: distance(i, key))[:n]
 
 
 def test_timestamps_rise_and_a_new_version_lasts_as_long_as_the_old() -> None:
@@ -167,15 +179,128 @@ def test_records_are_put_again_and_announcements_renewed() -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"), [("error", "UNREACHABLE"), ("short", "TOO_SHORT"), ("other", "UNREACHABLE")]
+)
+def test_what_promises_nothing_is_no_receipt(kind: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(4)
+
+        def cheat(conn: Connection, body: Body, reply: Reply) -> None:
+            assert isinstance(body, Store)
+            record = net.nodes[0].env.records.parse(body.records[0])
+            skew = net.params.limits.clock_skew_ms
+            short = Receipt(record.record_id, int(WireCode.OK), record.expires - skew - 1)
+            other = Receipt(bytes(32), int(WireCode.OK), record.expires)
+            reply(
+                Error(int(WireCode.OK))
+                if kind == "error"
+                else Stored((short if kind == "short" else other,), 1)
+            )
+
+        for node in net.nodes[1:]:
+            honest = node._handlers.serve
+            monkeypatch.setattr(
+                node._handlers,
+                "serve",
+                lambda c, b, r, honest=honest: cheat(c, b, r) if isinstance(b, Store) else honest(c, b, r),
+            )
+        with pytest.raises(QuorumNotReached) as e:
+            await net.nodes[0].put("x", b"1")
+        assert (e.value.result.confirmed, e.value.result.need) == (1, 3)
+        assert sorted(r.code for r in e.value.result.receipts) == sorted(["OK", *[code] * 3])
+        await net.close()
+
+    run(main)
+
+
+def test_receipts_come_with_what_proves_them() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(4)
+        node = net.nodes[0]
+        result = await node.put("x", b"1")
+        others = [r for r in result.receipts if r.node != node.node_id]
+        assert others
+        for receipt in others:
+            answer, asked = decode_envelope(receipt.envelope), decode_envelope(receipt.request)
+            assert (answer.sender, asked.receiver) == (receipt.node, receipt.node)
+            assert answer.request == request_hash(signed_bytes(net.tag, asked))
+        assert "envelope" not in repr(others[0])
+        assert all("envelope" not in r for r in result.as_dict()["receipts"])
+        await net.close()
+
+    run(main)
+
+
+def test_the_quorum_does_not_come_from_one_address_group() -> None:
+    """Nine nodes of one /24 closest to the key, and six in groups of their own: two of the nine count."""
+
+    async def main() -> None:
+        net = Net(params=replace(TESTNET, k=5), ips=lambda i: f"10.6.6.{i}" if i > 6 else f"10.0.{i}.1")
+        await net.grow(16)
+        evil = {n.node_id for n in net.nodes[7:]}
+        node = net.nodes[1]
+        name = next(
+            str(i)
+            for i in range(10_000)
+            if len(evil & set(closest(net, Named(node.owner_id, str(i)).key(), 5))) >= 4
+        )
+        result = await node.put(name, b"1")
+        counting = [r for r in result.receipts if r.counts]
+        assert sum(r.node in evil for r in counting) <= 2
+        found = await net.nodes[2].get(name, owner=node.owner_id, ignore_local=True)
+        assert len(set(found.dissent) & evil) <= 2
+        assert found.value == b"1"
+        await net.close()
+
+    run(main)
+
+
+def test_one_record_that_fails_does_not_hold_up_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(3)
+        node = net.nodes[0]
+        publisher = node._publisher
+        for name in ("a", "b"):
+            await node.put(name, b"1")
+        placed: list[bytes] = []
+
+        async def place(publication: Publication) -> None:
+            placed.append(publication.record.key)
+            raise error
+
+        monkeypatch.setattr(publisher, "place", place)
+        for publication in publisher._own.values():
+            publication.confirmed = False
+        error: Exception = StorageError("no")
+        await publisher.retry()
+        assert len(placed) == 2
+        assert node.status()["counters"]["puts_failed"] == 2
+        for publication in publisher._own.values():
+            publication.confirmed, publication.placed_at = True, 0
+        await publisher.republish()
+        assert len(placed) == 4
+        error = NotBootstrapped("cut off")
+        with pytest.raises(NotBootstrapped):
+            await publisher.republish()
+        assert len(placed) == 5  # it befalls all: the round is over
+        await net.close()
+
+    run(main)
+
+
 def test_a_placement_counts_receipts_of_the_closest_only() -> None:
     async def main() -> None:
         env, _ = await environment()
         a, b, c = (bytes([i]) * 32 for i in range(3))
         placement = Placement(sign(env), PutTally([(a, "1"), (b, "2")], 20, True), waiting=3)
-        placement.add(c, "3", "OK", 1, False)  # type: ignore[arg-type]
-        placement.add(a, "1", "OK", 1, True)  # type: ignore[arg-type]
+        placement.add(StoreReceipt(NodeId(c), "3", "OK", 1, False))
+        placement.add(StoreReceipt(NodeId(a), "1", "OK", 1, True))
         assert not placement.reached.is_set()
-        placement.add(b, "2", "QUOTA", 0, True)  # type: ignore[arg-type]
+        placement.add(StoreReceipt(NodeId(b), "2", "QUOTA", 0, True))
         assert placement.reached.is_set()  # everybody has spoken
         assert not placement.tally.reached
         assert code_name(0) == "OK"

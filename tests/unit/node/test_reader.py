@@ -10,17 +10,19 @@ import pytest
 from pqdht.constants import TESTNET
 from pqdht.errors import NotBootstrapped, NotConfirmed, NotFound, WireCode
 from pqdht.identity.keys import OwnerIdentity
-from pqdht.ids import distance
+from pqdht.ids import NodeId, OwnerId, distance
+from pqdht.kad.lookup import Candidate
 from pqdht.kad.quorum import Verdict
 from pqdht.node.connection import Connection
 from pqdht.node.dht import SecureDHT
 from pqdht.node.exchange import Reply
 from pqdht.node.handlers import to_wire
+from pqdht.node.hunt import Hunt
 from pqdht.records import Content, Named, Record, Topic
 from pqdht.testing.loop import run
-from pqdht.wire.messages import Body, Receipt, Store, Stored
+from pqdht.wire.messages import Body, FindValue, Receipt, Store, Stored, Values
 from tests.sim.adversary import Lie, corrupt
-from tests.sim.harness import Net
+from tests.sim.harness import Net, counter
 
 
 async def plant(net: Net, record: Record, *at: int) -> None:
@@ -30,15 +32,15 @@ async def plant(net: Net, record: Record, *at: int) -> None:
         assert receipt.code == 0
 
 
-def refuse(node: SecureDHT) -> None:
-    """Answer every STORE with OUTDATED; the rest as before."""
+def refuse(node: SecureDHT, code: WireCode = WireCode.OUTDATED) -> None:
+    """Answer every STORE with a code and no promise; the rest as before."""
     liar = node._handlers
 
     class Refusing:
         def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
             if isinstance(body, Store):
                 ids = [node.env.records.parse(w).record_id for w in body.records]
-                reply(Stored(tuple(Receipt(i, int(WireCode.OUTDATED), 0) for i in ids), 0))
+                reply(Stored(tuple(Receipt(i, int(code), 0) for i in ids), 0))
             else:
                 liar.serve(conn, body, reply)
 
@@ -207,6 +209,118 @@ def test_topics_give_each_owners_value_with_its_own_verdict() -> None:
     run(main)
 
 
+def test_one_node_id_does_not_fill_a_topic() -> None:
+    """A storer that hands out many owners' records of one node: readers list one, and spread one."""
+
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        await net.nodes[1].put(Topic("t"), b"honest")
+        liar, topic = net.nodes[0], Topic("t")
+        flood = [
+            net.sign(
+                OwnerIdentity.generate(net.seats[0].suite),
+                topic,
+                b"%d" % i,
+                timestamp=net.clock() - 1000 + i,
+                node=net.seats[0].identity,
+            )
+            for i in range(8)
+        ]
+
+        def values(conn: Connection, body: FindValue) -> Values:
+            first = body.cursor is None
+            page = tuple(r.wire for r in (flood[:4] if first else flood[4:]))
+            return Values(body.key, page, (), (), bytes(32) if first else None)
+
+        liar._handlers._values = values  # type: ignore[method-assign]
+        before = sum(counter(n, "stores_served") for n in net.nodes)
+        found = await net.nodes[5].get_topic("t", ignore_local=True)
+        assert sorted(r.value or b"" for r in found) == [b"7", b"honest"]
+        assert sum(counter(n, "stores_served") for n in net.nodes) - before <= len(net.nodes)
+        await net.close()
+
+    run(main)
+
+
+def test_a_receipt_that_promises_too_little_repairs_nothing() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        owner = net.seats[0].owner
+        record = net.sign(owner, Named(owner.owner_id, "x"), b"1", timestamp=net.clock())
+        await plant(net, record, 0)
+        for i in range(1, 5):
+            refuse(net.nodes[i], WireCode.OK)  # and expires at 0
+        with pytest.raises(NotConfirmed) as e:
+            await net.nodes[5].get("x", owner=owner.owner_id, ignore_local=True)
+        assert e.value.result.repaired == 0
+        await net.close()
+
+    run(main)
+
+
+def test_one_address_group_cannot_confirm_an_old_version_alone() -> None:
+    """Eight of one /24 next to the key hold the old version, five of others the new one."""
+
+    async def main() -> None:
+        net = Net(params=replace(TESTNET, k=6), ips=lambda i: f"10.6.6.{i}" if i >= 6 else f"10.0.{i}.1")
+        await net.grow(14)
+        owner, now = net.seats[0].owner, net.clock()
+        evil = {n.node_id for n in net.nodes[6:]}
+        for i in range(10_000):
+            at = Named(owner.owner_id, str(i))
+            near = sorted((n.node_id for n in net.nodes), key=lambda n, at=at: distance(n, at.key()))  # type: ignore[misc]
+            if evil >= set(near[:5]):
+                break
+        old = net.sign(owner, at, b"old", timestamp=now)
+        new = net.sign(owner, at, b"new", timestamp=now + 1)
+        await plant(net, old, *range(6, 14))
+        await plant(net, new, *range(5))
+        for i in range(6, 14):
+            corrupt(net.nodes[i], Lie.STALE, lambda key: [old.wire, new.wire])
+        result = await net.nodes[5].get(at, owner=owner.owner_id, ignore_local=True, consistency="all")
+        assert (result.value, result.verdict, result.repaired) == (b"new", Verdict.CONFIRMED, 0)
+        assert (result.confirmations, result.holders) == (4, 5)  # the eight are one unit
+        await net.close()
+
+    run(main)
+
+
+def test_who_is_still_to_answer_is_looked_for_behind_a_full_group() -> None:
+    """The k closest known are of one network: an early end must wait for others farther out."""
+
+    async def main() -> None:
+        net = Net(params=replace(TESTNET, k=4))
+        await net.grow(1)
+        reader, key = net.nodes[0]._reader, bytes(32)
+
+        def candidates(*groups: str) -> list[Candidate[None]]:
+            return [Candidate(bytes([i + 1]) * 32, None, g) for i, g in enumerate(groups)]
+
+        class Known:
+            def __init__(self, *groups: str) -> None:
+                self.lookup, self.all = self, candidates(*groups)
+
+            def closest_known(self, n: int) -> list[Candidate[None]]:
+                return self.all[:n]
+
+        hunt = Hunt(Named(OwnerId(key), "x"), None, "majority", 0.0)
+        for groups, expected in (
+            (["e"] * 9 + ["a", "b", "c"], 12),
+            (["a", "b", "c", "d", "e"], 4),
+            (["e"] * 5, 5),
+        ):
+            hunt.walk = Known(*groups)  # type: ignore[assignment]
+            assert len(reader._pending(hunt)) == expected
+        hunt.groups[NodeId(bytes([1]) * 32)] = "z"  # its real group, not the one it was named with
+        hunt.walk = Known("a", "e", "e", "e", "b")  # type: ignore[assignment]
+        assert [m.group for m in reader._pending(hunt)] == ["e", "e", "e", "b"]
+        await net.close()
+
+    run(main)
+
+
 def test_the_own_copy_is_left_out_when_asked_and_never_enough() -> None:
     async def main() -> None:
         net = Net()
@@ -234,7 +348,7 @@ def test_a_get_ends_at_its_time_limit() -> None:
         for seat in net.seats[:3]:
             net.sim.unreachable(seat.ip)
         at = asyncio.get_running_loop().time()
-        with pytest.raises(NotFound) as e:
+        with pytest.raises(NotBootstrapped) as e:
             await net.nodes[3].get("x", owner=net.nodes[0].owner_id, ignore_local=True, timeout=0.3)
         assert asyncio.get_running_loop().time() - at == pytest.approx(0.3)
         assert e.value.result.verdict is Verdict.TIMED_OUT
@@ -246,7 +360,7 @@ def test_a_get_ends_at_its_time_limit() -> None:
 def test_what_expired_is_not_found() -> None:
     async def main() -> None:
         net = Net()
-        await net.grow(1)
+        await net.grow(2)
         await net.nodes[0].put("x", b"1", ttl=60)
         await asyncio.sleep(61.0)
         with pytest.raises(NotFound):

@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import msgspec
 
-from pqdht.errors import DialHeldBack, PeerError, PeerTimeout, WireCode
+from pqdht.constants import TESTNET
+from pqdht.errors import DialHeldBack, PeerError, PeerIdentityMismatch, PeerTimeout, RemoteError, WireCode
+from pqdht.identity.contact import VerifiedContact
+from pqdht.ids import distance
 from pqdht.node.routing import REMEMBERED, Routing
 from pqdht.testing.loop import run
-from tests.sim.harness import Net
+from tests.sim.harness import Net, contact
 from tests.unit.node.parts import environment, identity
 
 
@@ -26,6 +29,36 @@ def test_only_believable_contacts_of_an_answer_are_taken() -> None:
         assert [c.group for c in found] == ["10.0.0.0/24", "10.0.3.0/24"]
         assert len(routing.candidates([good[0], false, good[3]])) == 1  # after a false one nothing counts
         assert env.counters["contacts_refused.BadPuzzle"] == 1
+
+    run(main)
+
+
+def test_a_contact_is_counted_where_it_can_be_dialled() -> None:
+    """An address that nobody dials must not choose the group, nor bring in addresses of another."""
+
+    async def main() -> None:
+        env, _ = await environment()
+        routing = Routing(env)
+        posing = (await identity(env)).contact(
+            ("udp/172.16.0.1:1", "tcp/10.6.6.1:1", "tcp/10.7.7.1:1", "tcp/10.6.6.2:1")
+        )
+        nowhere = (await identity(env)).contact(("udp/172.16.0.1:1",))
+        (found,) = routing.candidates([posing, nowhere])
+        assert (found.group, found.contact.group) == ("10.6.6.0/24", "10.6.6.0/24")
+        assert [str(a) for a in found.contact.addresses] == ["tcp/10.6.6.1:1", "tcp/10.6.6.2:1"]
+
+    run(main)
+
+
+def test_who_is_among_the_closest_we_know() -> None:
+    async def main() -> None:
+        net = Net(params=replace(TESTNET, k=2))
+        await net.grow(5)
+        key = bytes(32)
+        others = sorted((n.node_id for n in net.nodes[1:]), key=lambda n: distance(n, key))
+        routing = net.nodes[0]._routing
+        assert [routing.is_among_closest(n, key) for n in others] == [True, True, False, False]
+        await net.close()
 
     run(main)
 
@@ -58,16 +91,27 @@ def test_silence_evicts_and_refusals_do_not() -> None:
         net = Net()
         await net.grow(3)
         node, other = net.nodes[0], net.nodes[1].node_id
-        routing = node._routing
-        for error in (DialHeldBack("later"), PeerError("no", code=WireCode.BUSY)):
+        routing, who = node._routing, contact(net, 0, 1)
+        for error in (DialHeldBack("later"), PeerError("no", code=WireCode.BUSY), PeerIdentityMismatch("b")):
             for _ in range(9):
-                routing.failed(other, error)
+                routing.failed(who, error)
         assert routing.table.get(other) is not None
-        routing.failed(other, PeerTimeout("silent"))
+        lie = who.with_addresses(["tcp/10.0.77.1:1"])  # at an address that another told us
+        innocent: list[tuple[VerifiedContact, RemoteError]] = [
+            (lie, PeerTimeout("silent")),
+            (who, PeerIdentityMismatch("somebody else")),
+        ]
+        for each, fault in innocent:
+            for _ in range(9):
+                routing.failed(each, fault)
+                await asyncio.sleep(1.0)
+                routing.heard(net.nodes[2].node_id)  # we are not deaf ourselves
+        assert routing.table.get(other) is not None
+        routing.failed(who, PeerTimeout("silent"))
         await asyncio.sleep(1.0)
         routing.heard(net.nodes[2].node_id)  # we are not deaf ourselves
         for _ in range(2):
-            routing.failed(other, PeerTimeout("silent"))
+            routing.failed(who, PeerTimeout("silent"))
         assert routing.table.get(other) is None
         assert node.env.counters["table_evicted"] == 1
         await net.close()

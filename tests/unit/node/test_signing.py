@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from pqdht.crypto.api import SigningKey
 from pqdht.errors import BadSignature, DecodeError
 from pqdht.node import signing
 from pqdht.node.signing import MessageSigner, MessageVerifier
@@ -69,6 +71,43 @@ def test_a_callback_may_sign_again_and_a_failing_one_stops_nobody() -> None:
         assert len(done) == 2
         assert [type(c["exception"]) for c in loop.unhandled] == [ValueError]
         loop.unhandled.clear()
+
+    run(main)
+
+
+class FailingKey:
+    """A signing key that cannot, `times` times (a device that is away)."""
+
+    def __init__(self, key: SigningKey, times: int) -> None:
+        self.public, self.seed = key.public, key.seed
+        self._key, self._times = key, times
+
+    def sign(self, message: bytes, ctx: bytes) -> bytes:
+        if self._times:
+            self._times -= 1
+            raise OSError("no signature now")
+        return self._key.sign(message, ctx)
+
+
+@pytest.mark.parametrize("provider", [FakeProvider(1), SlowProvider(1)], ids=["inline", "thread"])
+def test_a_failing_signature_costs_its_own_messages_and_no_later_ones(provider: FakeProvider) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        env, _ = await environment(provider=provider)
+        env.identity = replace(env.identity, signing=FailingKey(env.identity.signing, 1))
+        signer = MessageSigner(env)
+        done: list[bytes] = []
+        for i in range(1025):  # the last is of another tree than those that fail, and waits behind them
+            signer.sign(b"%d" % i, done.append)
+        await asyncio.sleep(0.01)
+        assert len(done) == 1
+        assert [type(c["exception"]) for c in loop.unhandled] == [OSError]
+        loop.unhandled.clear()
+        signer.sign(b"later", done.append)
+        await asyncio.sleep(0.01)
+        assert len(done) == 2
+        assert signer._waiting == {}
 
     run(main)
 

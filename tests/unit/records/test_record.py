@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from hashlib import sha3_256
 from typing import Any
 
@@ -195,6 +196,31 @@ def test_a_name_must_be_unicode() -> None:
 def test_a_content_hash_has_32_bytes() -> None:
     with pytest.raises(ConfigError, match="31"):
         Content(bytes(31))
+    with pytest.raises(ConfigError, match="64 hex digits"):
+        Content("x" * 32)  # type: ignore[arg-type]
+    assert Content("00" * 32) == Content(bytes(32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("owner", [b"", bytes(31), "x" * 32, None])
+def test_an_owner_id_has_32_bytes(owner: Any) -> None:
+    with pytest.raises(ConfigError, match="owner id"):
+        Named(owner, "x")
+    assert Named(bytes(32).hex(), "x") == Named(OwnerId(bytes(32)), "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [b"x", None, 5])
+def test_a_name_is_text(name: Any) -> None:
+    for place in (Topic, partial(Named, OwnerId(bytes(32)))):
+        with pytest.raises(ConfigError, match="text"):
+            place(name)
+
+
+@pytest.mark.parametrize("value", ["x", None, 5, bytearray()])
+def test_a_value_is_bytes(value: Any) -> None:
+    with pytest.raises(ConfigError, match="a value is bytes"):
+        Content.of(value)
+    with pytest.raises(ConfigError, match="a value is bytes"):
+        make(Topic("t"), value)
 
 
 # --- what is not a record at all ---------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_what_a_node_stored_survives_its_crash(silent: bool) -> None:
 
 
 def test_a_crash_is_no_orderly_end() -> None:
-    """Others see a crashed node's links break; nobody is told goodbye. It remembers its peers all the same."""
+    """Nobody is told goodbye: others see links break.  It remembers its peers all the same."""
 
     async def main() -> None:
         async with Testnet.simulated(n=3, seed=3) as net:

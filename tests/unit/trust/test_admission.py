@@ -207,3 +207,33 @@ def test_dials_pass_when_not_enforced(mode: Mode) -> None:
     limiter = DialLimiter(mode=mode)
     assert [limiter.begin(GROUP, 0.0) for _ in range(4)] == [0.0] * 4
     assert limiter.tally == (Tally(allowed=2, would_refuse=2) if mode is Mode.OBSERVE else Tally())
+
+
+def test_groups_beyond_a_full_map_share_one_entry() -> None:
+    limiter = DialLimiter(capacity=2)
+    for i in range(2):
+        assert limiter.begin(str(i), 0.0) == 0.0
+    assert [limiter.begin(group, 0.0) for group in ("a", "b")] == [0.0, 0.0]
+    assert limiter.begin("c", 0.0) > 0.0
+    limiter.end("a", 0.1, ok=False)
+    limiter.end("b", 0.1, ok=False)
+    for i in range(6):  # one liar's failures do not bring rest to all who share
+        assert dial(limiter, 0.2, ok=False, group=f"liar {i}") == 0.0
+    assert dial(limiter, 0.3, ok=True, group="d") == pytest.approx(59.7)
+    assert dial(limiter, 60.2, ok=True, group="d") == 0.0
+    assert len(limiter) == 2
+    limiter.end("0", 120.0, ok=True)
+    assert [limiter.begin("d", 121.0) for _ in range(2)] == [0.0, 0.0]
+    assert limiter.begin("e", 121.0) == 0.0  # d has an entry of its own by now, and counts there
+    assert limiter.begin("d", 121.0) > 0.0
+
+
+def test_dials_of_all_groups_together_are_capped() -> None:
+    limiter = DialLimiter()
+    assert [limiter.begin(str(i), 0.0) for i in range(64)] == [0.0] * 64
+    assert limiter.begin("one more", 0.0) > 0.0
+    assert limiter.begin("one more", 0.0, verified=True) == 0.0
+    limiter.end("one more", 0.1, ok=True)
+    assert limiter.begin("one more", 0.1) > 0.0
+    limiter.end("7", 0.2, ok=False)
+    assert limiter.begin("one more", 0.2) == 0.0

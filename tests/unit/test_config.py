@@ -1,0 +1,76 @@
+"""config: what a node may choose for itself, and what it may not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pqdht.config import Config
+from pqdht.constants import TESTNET
+from pqdht.errors import ConfigError
+
+ADDRESS = "tcp/127.0.0.1:4733"
+
+
+def test_the_defaults_stand() -> None:
+    config = Config()
+    assert (config.params.name, config.data_dir, config.consistency) == ("main", None, "majority")
+    assert Config(network=TESTNET).params is TESTNET
+
+
+def test_a_data_directory_may_be_given_as_text() -> None:
+    assert Config(data_dir="some/where").data_dir == Path("some/where")  # type: ignore[arg-type]
+    assert Config(data_dir=Path("x")) == Config(data_dir="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap"])
+def test_a_list_is_taken_as_a_tuple(name: str) -> None:
+    given: dict[str, Any] = {name: [ADDRESS]}
+    config = Config(**given)
+    assert getattr(config, name) == (ADDRESS,)
+    assert hash(config) == hash(replace(config))
+
+
+@pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap"])
+def test_one_text_is_not_taken_apart_into_letters(name: str) -> None:
+    given: dict[str, Any] = {name: ADDRESS}
+    with pytest.raises(ConfigError, match=rf"write {name}=\('tcp/127.0.0.1:4733',\)") as e:
+        Config(**given)
+    assert e.value.fields["name"] == name
+
+
+WRONG: list[tuple[str, Any]] = [
+    *(
+        (name, value)
+        for name in ("listen", "advertise", "bootstrap")
+        for value in (None, {ADDRESS}, (b"x",), 5)
+    ),
+    *(("data_dir", value) for value in ("", b"x", 5)),
+    *(("network", value) for value in ("nowhere", None, b"main", 5)),
+    *(("suite", value) for value in (0, 4, True, 1.0, "1", [])),
+    *(("bridge", value) for value in (1, "no", None)),
+    *(("consistency", value) for value in ("most", "", None, b"all", ["all"])),
+    *((name, "some") for name in ("provider", "signing", "early", "padding")),
+    *(
+        (field.name, value)
+        for field in fields(Config)
+        if isinstance(field.default, int | float) and field.name not in ("suite", "bridge")
+        for value in (0, -1, "5", None, True, math.nan)
+    ),
+    ("paths", 2.5),
+    ("announce_ttl_s", 59),
+    ("announce_ttl_s", 604_801),
+    ("path_end_doubt", 5),
+    ("advertise", (ADDRESS,) * 9),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda x: repr(x)[:30])
+def test_what_cannot_work_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name) as e:
+        Config(**{name: value})
+    assert e.value.fields["name"] == name
