@@ -86,7 +86,7 @@ class Config:
             value = getattr(self, name)
             if value not in allowed or type(value) is not type(allowed[0]):  # 1 == True == 1.0
                 listed = ", ".join(map(str, allowed))
-                raise ConfigError(f"{name} must be one of {listed}, got {value!r}", name=name)
+                raise ConfigError(f"{name} must be one of {listed}, got {value!r:.80}", name=name)
         for name in _COUNTS + _SECONDS:
             _check_number(name, getattr(self, name), whole=name in _COUNTS)
         if self.path_end_doubt < self.path_end:
@@ -114,11 +114,11 @@ class Config:
 
 _CHOICES: dict[str, tuple[object, ...]] = {
     "suite": (1, 2, 3),
+    "bridge": (False, True),
     "provider": ("auto", "openssl", "liboqs"),
     "signing": ("every", "claims"),
     "early": ("reads", "never"),
     "padding": ("off", "256", "constant"),
-    "bridge": (False, True),
     "consistency": get_args(Consistency),
 }
 _COUNTS = ("paths", "parallel", "path_end", "path_end_doubt", "max_sessions", "announce_ttl_s")

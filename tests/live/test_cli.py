@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 
 from pqdht.cli.wireguard import parse_wireguard
-from pqdht.errors import KeyFileError, ListenError, NotBootstrapped, NotFound, PeerUnreachable, PuzzleCancelled
+from pqdht.errors import (
+    KeyFileError,
+    ListenError,
+    NotBootstrapped,
+    NotFound,
+    PeerUnreachable,
+    PuzzleCancelled,
+)
 
 COMMAND = [sys.executable, "-m", "pqdht"]
 PRIVATE = base64.b64encode(bytes(range(32))).decode()
@@ -132,10 +139,11 @@ def test_a_peer_is_found_with_its_wireguard_key(network: list[Daemon]) -> None:
     assert found["wireguard_public_key"] == public
     section = pqdht("find-peer", owner, "--wireguard", *network[0].at).stdout.decode()
     assert section == (
-        f"[Peer]\n# as claimed by the peer: check it\nPublicKey = {public}\nEndpoint = 127.9.3.1:51820\nAllowedIPs = 10.0.0.3/32\n"
+        f"[Peer]\n# as claimed by the peer: check it\nPublicKey = {public}\n"
+        "Endpoint = 127.9.3.1:51820\nAllowedIPs = 10.0.0.3/32\n"
     )
     text = pqdht("find-peer", owner, *network[0].at).stdout.decode()
-    assert f"wireguard    {public}\n" in text
+    assert f"wireguard  {public}\n" in text
     assert PRIVATE not in text + json.dumps(found)
 
 
@@ -153,7 +161,7 @@ def test_a_peer_cannot_smuggle_anything_into_a_wireguard_file(network: list[Daem
         assert b"PostUp" not in shown.stdout
         assert b"AllowedIPs is left for you to write" in shown.stderr
     text = pqdht("find-peer", owner, *network[0].at).stdout
-    assert b"attribute    allowed_ips = 10.0.0.1/32\\nPostUp = sh\n" in text
+    assert b"attribute  allowed_ips = 10.0.0.1/32\\nPostUp = sh\n" in text
 
 
 def test_who_asks_for_another_network_than_the_daemons_is_told(network: list[Daemon]) -> None:

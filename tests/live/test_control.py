@@ -207,11 +207,15 @@ def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
         async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
             writer.close()
+            await writer.wait_closed()
+            ended.set()
 
+        ended = asyncio.Event()
         path = default_socket(tmp_path)
         server = await asyncio.start_unix_server(hang, path)
         with pytest.raises(ControlError, match="did not answer within"):
             await ControlClient(path).call(Status())
+        await ended.wait()
         server.close()
         await server.wait_closed()
 

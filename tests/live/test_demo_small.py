@@ -50,7 +50,8 @@ def test_eight_processes_find_each_other_and_survive_losses(tmp_path: Path) -> N
     assert len(receipts) == 1
     assert int(receipts[0][0]) > 0
     assert "FAIL" not in done.stdout
-    assert re.search(r"found \d\d at 127\.1\.\d+\.1:518\d\d, confirmed by \d of \d$", done.stdout, re.MULTILINE)
+    found = r"found \d\d at 127\.1\.\d+\.1:518\d\d, confirmed by \d of \d$"
+    assert re.search(found, done.stdout, re.MULTILINE)
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert (
         re.search(r"^06 .* up +\d+ +\d+ +\d+ +\d+ ", done.stdout, re.MULTILINE) or "killed" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +44,20 @@ def test_one_text_is_not_taken_apart_into_letters(name: str) -> None:
     assert e.value.fields["name"] == name
 
 
+NUMBERS = [
+    field.name
+    for field in fields(Config)
+    if isinstance(field.default, int | float) and field.name not in ("suite", "bridge")
+]
 WRONG: list[tuple[str, Any]] = [
-    *(
-        (name, value)
-        for name in ("listen", "advertise", "bootstrap")
-        for value in (None, {ADDRESS}, (b"x",), 5)
-    ),
-    *(("data_dir", value) for value in ("", b"x", 5)),
-    *(("network", value) for value in ("nowhere", None, b"main", 5)),
-    *(("suite", value) for value in (0, 4, True, 1.0, "1", [])),
-    *(("bridge", value) for value in (1, "no", None)),
-    *(("consistency", value) for value in ("most", "", None, b"all", ["all"])),
-    *((name, "some") for name in ("provider", "signing", "early", "padding")),
-    *(
-        (field.name, value)
-        for field in fields(Config)
-        if isinstance(field.default, int | float) and field.name not in ("suite", "bridge")
-        for value in (0, -1, "5", None, True, math.nan)
-    ),
+    *product(("listen", "advertise", "bootstrap"), (None, {ADDRESS}, (b"x",), 5)),
+    *product(("data_dir",), ("", b"x", 5)),
+    *product(("network",), ("nowhere", None, b"main", 5)),
+    *product(("suite",), (0, 4, True, 1.0, "1", [])),
+    *product(("bridge",), (1, "no", None)),
+    *product(("consistency",), ("most", "", None, b"all", ["all"])),
+    *product(("provider", "signing", "early", "padding"), ("some",)),
+    *product(NUMBERS, (0, -1, "5", None, True, math.nan)),
     ("paths", 2.5),
     ("announce_ttl_s", 59),
     ("announce_ttl_s", 604_801),

@@ -167,11 +167,11 @@ def _puzzle_bar() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("solving the identity puzzle"),
-        BarColumn(bar_width=12),
-        TextColumn(f"{{task.completed:,.0f}} tried; {PUZZLE}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} tried"),
         TimeElapsedColumn(),
     )
+    note(f"solving the identity puzzle: {PUZZLE}")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda tried, expected: bar.update(task, completed=tried)

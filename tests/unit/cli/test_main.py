@@ -81,8 +81,14 @@ def test_a_data_directory_that_cannot_be_made_is_said(tmp_path: Path, command: s
 
 @pytest.mark.parametrize(
     "arguments",
-    [("get", "x"), ("put", "x", "y"), ("delete", "x"), ("ping", ID), ("find-peer", ID)]
-    + [("announce", "--endpoint", "192.0.2.1:1")],
+    [
+        ("get", "x"),
+        ("put", "x", "y"),
+        ("delete", "x"),
+        ("ping", ID),
+        ("find-peer", ID),
+        ("announce", "--endpoint", "192.0.2.1:1"),
+    ],
 )
 def test_without_a_daemon_either_it_or_an_entry_is_asked_for(arguments: tuple[str, ...]) -> None:
     code, _, err = invoke(*arguments)
@@ -111,8 +117,8 @@ def test_a_file_in_the_sockets_place_is_said(tmp_path: Path) -> None:
 
 
 def test_a_value_is_measured_in_its_own_bytes() -> None:
-    code, _, err = invoke("put", "x", "-", input=b"x" * 16385)
-    assert (code, "value of 16385 bytes, at most " in err) == (2, True)
+    code, _, err = invoke("put", "x", "-", input=b"x" * 32769)
+    assert (code, "value of 32769 bytes, at most " in err) == (2, True)
 
 
 def test_id_says_what_others_bootstrap_from(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_keys_of_another_network_are_refused(tmp_path: Path) -> None:
         (("announce", "--wireguard-config", "/nonexistent"), "/nonexistent cannot be read"),
         (("run", "--listen", "127.0.0.1:1", "--network", "demo"), "not an address"),
         (("run", "--wireguard-key", "x"), "not a WireGuard public key"),
-        (("run", "--suite", "9"), "suite must be one of 1, 2, 3"),
+        (("run", "--suite", "9"), "suite must be "),
         (("keygen", "--provider", "abacus"), "provider must be one of"),
         (("run", "--endpoint", "0.0.0.0:51820", "--network", "demo"), "no address others could use"),
         (("run", "--announce", "192.0.2.1", "--network", "demo"), "not an endpoint"),

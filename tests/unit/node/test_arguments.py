@@ -13,9 +13,9 @@ from pqdht.constants import Limits
 from pqdht.crypto.api import make_suite
 from pqdht.errors import ConfigError
 from pqdht.identity.keys import OwnerIdentity
-from pqdht.ids import OwnerId
+from pqdht.ids import OwnerId, RecordId
 from pqdht.node import arguments
-from pqdht.records import Content, Named, Topic
+from pqdht.records import Content, Locator, Named, Topic
 from pqdht.testing.fake import FakeProvider
 from pqdht.wire.messages import WireRecord
 
@@ -66,7 +66,8 @@ def test_an_owner_id_has_32_bytes_or_64_hex_digits(owner: Any) -> None:
 
 
 def test_places_are_distinct_and_in_order() -> None:
-    assert arguments.places(iter(["b", CONTENT, "a", "b"])) == ["b", CONTENT, "a"]
+    given: list[str | Locator] = ["b", CONTENT, "a", "b"]
+    assert arguments.places(iter(given)) == ["b", CONTENT, "a"]
     assert arguments.places(arguments.mapping({"b": b"", "a": b""})) == ["b", "a"]
     assert arguments.places([]) == []
 
@@ -97,16 +98,13 @@ def test_a_life_lies_within_the_limits() -> None:
 
 def test_the_version_to_replace_is_an_id() -> None:
     assert arguments.record_id(None) is None
-    assert arguments.record_id(OTHER) == arguments.record_id(OTHER.hex()) == OTHER
+    assert arguments.record_id(OTHER) == arguments.record_id(OTHER.hex()) == RecordId(bytes(OTHER))
     assert "64 hex digits" in refused("previous", lambda: arguments.record_id(b"short"))
 
 
 def test_a_misspelt_rule_is_no_rule() -> None:
-    assert [arguments.consistency(c, "all") for c in ("majority", "first", "all")] == [
-        "majority",
-        "first",
-        "all",
-    ]
+    for rule in ("majority", "first", "all"):
+        assert arguments.consistency(rule, "all") == rule
     assert arguments.consistency(None, "first") == "first"
     for wrong in ("most", "", "ALL", b"all", 0, ["all"]):
         assert "majority" in refused("consistency", partial(arguments.consistency, wrong, "majority"))

@@ -27,6 +27,12 @@ def loner(**settings: Any) -> SecureDHT:
     return SecureDHT(Config(network="testnet", listen=("tcp/127.0.0.1:0",), **settings))
 
 
+async def called(use: Callable[[SecureDHT], Any], dht: SecureDHT) -> None:
+    result = use(dht)
+    if isinstance(result, Awaitable):
+        await result
+
+
 # --- life ----------------------------------------------------------------------------------------
 
 
@@ -93,9 +99,7 @@ USES: dict[str, Callable[[SecureDHT], Any]] = {
 def test_a_node_that_does_not_run_says_so(use: Callable[[SecureDHT], Any]) -> None:
     async def attempt(dht: SecureDHT) -> None:
         with pytest.raises(Closed, match="async with"):
-            result = use(dht)
-            if isinstance(result, Awaitable):
-                await result
+            await called(use, dht)
 
     async def main() -> None:
         dht = loner()
@@ -150,7 +154,7 @@ def test_ids_may_be_given_as_hex_digits() -> None:
 WRONG: dict[str, Callable[[SecureDHT], Any]] = {
     "put: where": lambda d: d.put(None, b""),  # type: ignore[arg-type]
     "put: value": lambda d: d.put("x", "text"),  # type: ignore[arg-type]
-    "put: bytearray": lambda d: d.put("x", bytearray()),
+    "put: bytearray": lambda d: d.put("x", bytearray()),  # type: ignore[arg-type]
     "put: owner": lambda d: d.put("x", b"", owner=d.owner_id),  # type: ignore[arg-type]
     "put: ttl": lambda d: d.put("x", b"", ttl=60.5),  # type: ignore[arg-type]
     "put: previous": lambda d: d.put("x", b"", previous=b"short"),
@@ -188,9 +192,7 @@ def test_a_wrong_argument_is_a_config_error_and_nothing_is_sent() -> None:
             before = net.network.trace_hash()
             for what, use in WRONG.items():
                 with pytest.raises(ConfigError) as e:
-                    result = use(net.nodes[1])
-                    if isinstance(result, Awaitable):
-                        await result
+                    await called(use, net.nodes[1])
                 assert "name" in e.value.fields, what
             assert net.network.trace_hash() == before
             assert net.nodes[1].status()["records"] == 0
