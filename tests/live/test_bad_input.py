@@ -284,6 +284,7 @@ async def work_through(forwarder: Forwarder, node: SecureDHT, index: int = 100) 
         await writer.bootstrapped(15)
         value = bytes(range(256)) * 20
         await writer.put("through", value)
+        await until(lambda: writer.node_id in [p.node_id for p in node.peers()])
         got = await node.get("through", owner=writer.owner_id)
         assert got.value == value
         assert await writer.ping(f"{node.node_id.hex()}@{forwarder.address}") < 15
