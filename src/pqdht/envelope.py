@@ -11,6 +11,8 @@ from __future__ import annotations
 import struct
 from hashlib import sha3_256
 
+import msgspec
+
 from .crypto.labels import MESSAGE, REQUEST_HASH, tagged_hash
 from .errors import DecodeError, PeerError, WireCode
 from .wire.messages import ANSWERS, Body, Envelope, Error, MessageType, decode_body
@@ -47,18 +49,7 @@ def is_request(e: Envelope) -> bool:
 
 def with_signature(e: Envelope, signature: bytes) -> Envelope:
     """The same envelope, signed."""
-    return Envelope(
-        e.version,
-        e.type,
-        e.rpc_id,
-        e.sender,
-        e.receiver,
-        e.request,
-        e.sent_at,
-        e.binding,
-        e.body,
-        signature,
-    )
+    return msgspec.structs.replace(e, signature=signature)
 
 
 def open_answer(answer: Envelope, asked_type: int, asked: Body) -> Body:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..daemon.requests import Announce
 from ..errors import ConfigError, DecodeError
-from ..peer_record import PeerRecord, check_endpoint
-from .wireguard import parse_public_key, read_wireguard
+from ..peer_record import PeerRecord, check_endpoint, parse_wireguard_key
+from .wireguard import read_wireguard
 
 ALLOWED_IPS = "allowed_ips"
 """The attribute that carries the tunnel addresses, as written after AllowedIPs."""
@@ -27,7 +27,7 @@ def announcement(
     if not (endpoints or wireguard_file or wireguard_key or attributes):
         return None
     named = dict(_attribute(a) for a in attributes or ())
-    key = parse_public_key(wireguard_key) if wireguard_key is not None else None
+    key = parse_wireguard_key(wireguard_key) if wireguard_key is not None else None
     port = None
     found = tuple(endpoints or ())
     if wireguard_file is not None:

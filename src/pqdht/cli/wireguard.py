@@ -108,19 +108,6 @@ def parse_wireguard(text: str, path: Path = Path("<text>")) -> WireGuardInterfac
     return WireGuardInterface(public, port, tuple(addresses), endpoint)
 
 
-def parse_public_key(text: str) -> bytes:
-    """A WireGuard public key as `wg` prints it (base64) or as 64 hex digits. Raises ConfigError."""
-    raw = _from_base64(text)
-    if raw is None and re.fullmatch("[0-9a-fA-F]{64}", text):
-        raw = bytes.fromhex(text)
-    if raw is None:
-        raise ConfigError(
-            f"not a WireGuard public key: {text!r}; write the 44 characters that `wg pubkey` prints",
-            name="wireguard_key",
-        )
-    return raw
-
-
 def format_key(key: bytes) -> str:
     """As `wg` prints keys."""
     return base64.b64encode(key).decode()

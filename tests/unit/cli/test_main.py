@@ -159,7 +159,7 @@ def test_keys_of_another_network_are_refused(tmp_path: Path) -> None:
         (("announce",), "nothing to announce"),
         (("announce", "--wireguard-config", "/nonexistent"), "/nonexistent cannot be read"),
         (("run", "--listen", "127.0.0.1:1", "--network", "demo"), "not an address"),
-        (("run", "--wireguard-key", "x"), "not a WireGuard public key"),
+        (("run", "--wireguard-key", "x"), "a WireGuard public key is 32 bytes"),
         (("run", "--suite", "9"), "suite must be "),
         (("keygen", "--provider", "abacus"), "provider must be one of"),
         (("run", "--endpoint", "0.0.0.0:51820", "--network", "demo"), "no address others could use"),

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pqdht.cli.wireguard import MAX_FILE, format_key, parse_public_key, parse_wireguard, read_wireguard
+from pqdht.cli.wireguard import MAX_FILE, format_key, parse_wireguard, read_wireguard
 from pqdht.errors import ConfigError
+from pqdht.peer_record import parse_wireguard_key
 
 # RFC 7748, section 6.1: Alice's keys.
 SEED = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
@@ -142,8 +143,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_public_keys_are_read_in_both_forms() -> None:
-    assert parse_public_key(format_key(PUBLIC)) == PUBLIC
-    assert parse_public_key(PUBLIC.hex()) == PUBLIC
+    assert parse_wireguard_key(format_key(PUBLIC)) == PUBLIC
+    assert parse_wireguard_key(PUBLIC.hex()) == PUBLIC
     for bad in ("", "x", format_key(PUBLIC)[:-1], PUBLIC.hex()[1:], format_key(PUBLIC)[:-2] + "r="):
-        with pytest.raises(ConfigError, match="not a WireGuard public key"):
-            parse_public_key(bad)
+        with pytest.raises(ConfigError, match="a WireGuard public key is 32 bytes"):
+            parse_wireguard_key(bad)
