@@ -167,6 +167,8 @@ class VerifiedContact:
         first = next((a for a in self.addresses if a.scheme in schemes), None)
         if first is None:
             return None
+        if len(self.addresses) == 1:
+            return self
         kept = [str(a) for a in self.addresses if a.group == first.group]
         return self if len(kept) == len(self.addresses) else self.with_addresses(kept)
 

@@ -67,7 +67,8 @@ def ip_group(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
         if ip.ipv4_mapped is None:
             return str(ipaddress.ip_network((ip, 48), strict=False))
         ip = ip.ipv4_mapped
-    return str(ipaddress.ip_network((ip, 24), strict=False))
+    first, second, third, _ = ip.packed  # ipaddress.ip_network gives the same, ten times slower
+    return f"{first}.{second}.{third}.0/24"
 
 
 def parse_address(text: str) -> Address:
