@@ -51,7 +51,6 @@ class Entrance:
         if len(self._routing.table):
             _log.info("joined: %d peers so far", len(self._routing.table))
             await self._explore()
-            await self._remember()
         waited = 0.0
         while True:
             pause = RETRY_MOST_S * self._env.dice.uniform(0.8, 1.2)
@@ -73,15 +72,12 @@ class Entrance:
     async def _rejoin(self) -> None:
         """Greet the bootstrap entries that the table lacks; if one answers, look around again."""
         table = self._routing.table
-        lacking = [e for e in self._env.config.bootstrap if table.get(split_bootstrap(e)[0]) is None]
-        lacking = [e for e in lacking if split_bootstrap(e)[0] != table.own]
-        outcomes = await asyncio.gather(*(self._greet(e) for e in lacking), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, PqdhtError):
-                self._env.counters["join_attempts_failed"] += 1
-            elif isinstance(outcome, BaseException):
-                raise outcome
-        if None in outcomes:
+        lacking = [
+            entry
+            for entry in self._env.config.bootstrap
+            if (node_id := split_bootstrap(entry)[0]) != table.own and node_id not in table
+        ]
+        if await self._attempt([self._greet(entry) for entry in lacking]):
             self._env.counters["rejoined"] += 1
             await self._explore()
 
@@ -92,11 +88,19 @@ class Entrance:
             self._peers.request(contact, Ping()) for contact in known[: self._env.params.k]
         ]
         tries += [self._greet(entry) for entry in self._env.config.bootstrap]
+        await self._attempt(tries)
+
+    async def _attempt(self, tries: list[Coroutine[Any, Any, object]]) -> bool:
+        """All at once; whether one of them succeeded."""
+        succeeded = False
         for outcome in await asyncio.gather(*tries, return_exceptions=True):
             if isinstance(outcome, PqdhtError):
                 self._env.counters["join_attempts_failed"] += 1
             elif isinstance(outcome, BaseException):
                 raise outcome
+            else:
+                succeeded = True
+        return succeeded
 
     async def _greet(self, entry: str) -> None:
         node_id, address = split_bootstrap(entry)
@@ -125,7 +129,7 @@ class Entrance:
             await self._lookups.find(self._env.identity.node_id, end=end)
             for _ in range(FIRST_WALKS):
                 await self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True)
-            await self._routing.save()  # a crash within the first minute must not lose them
         except PqdhtError as e:
             _log.info("the first look around failed: %s", e)
             self._env.counters["explorations_failed"] += 1
+        await self._remember()

@@ -111,7 +111,7 @@ class Routing:
         for contact in contacts:
             try:
                 checked = self._env.contacts.verify(contact, now)
-            except (RemoteError, DecodeError) as e:
+            except RemoteError as e:
                 self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
                 break
             reachable = checked.dialled_by(self._env.transports)
