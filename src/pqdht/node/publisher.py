@@ -39,7 +39,9 @@ from .routing import Routing
 log = logging.getLogger("pqdht.publisher")
 
 STATE = "publication/"
-CLOSEST_PER_PATH = 5
+WIDE_SHARE = 4
+"""Beyond the k closest, a record goes to the k / 4 closest of every path (5 where k is 20), to about k
+more over 4 paths.  A fixed 5 would store everything everywhere where k and the network are small."""
 UNREACHED = "UNREACHABLE"
 FINAL = frozenset(
     code.name
@@ -211,7 +213,7 @@ class Publisher:
     # --- placing -------------------------------------------------------------------------------
 
     async def place(self, publication: Publication) -> PutResult:
-        """Store one record at the k closest live nodes, at the 5 closest of every path, and at every
+        """Store one record at the k closest live nodes, at the k / 4 closest of every path, and at every
         peer met within W; done when `need` of the k closest signed a receipt."""
         started = asyncio.get_running_loop().time()
         record = publication.record
@@ -284,7 +286,7 @@ class Publisher:
             near.append(Member(own, env.own_group))
         closest = closest_members(record.key, near, k, env.answer_per_group)
         members = dict(closest)
-        wide = walk.lookup.closest_on_every_path(CLOSEST_PER_PATH) if walk is not None else []
+        wide = walk.lookup.closest_on_every_path(-(-k // WIDE_SHARE)) if walk is not None else []
         chosen = dict.fromkeys([*members, *(c.node_id for c in wide)])
         region = self._routing.sizes.region(asyncio.get_running_loop().time())
         placement = Placement(record, PutTally(closest, k, env.params.address_groups))
