@@ -37,6 +37,12 @@ MAX_CONTACTS = 32
 MAX_STORE_RECORDS = 64
 MAX_HAVE = 64
 """Record ids in one FIND_VALUE."""
+MAX_KNOWN = 64
+"""Contacts that a question says it needs not be told again, ..."""
+KNOWN_PREFIX = 4
+"""... each by this many bytes of its id: an id with a prefix of one's choice costs 2^32 puzzles."""
+MAX_FINDS = 32
+"""Questions in one FIND_VALUES."""
 
 BORN_MAX_AGE_DAYS = 37
 """30 days of use and 7 of grace (section 2)."""

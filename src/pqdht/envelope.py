@@ -15,7 +15,20 @@ import msgspec
 
 from .crypto.labels import MESSAGE, REQUEST_HASH, tagged_hash
 from .errors import DecodeError, PeerError, WireCode
-from .wire.messages import ANSWERS, Body, Envelope, Error, MessageType, decode_body
+from .wire.messages import (
+    ANSWERS,
+    Body,
+    Envelope,
+    Error,
+    FindNode,
+    FindValue,
+    FindValues,
+    MessageType,
+    Nodes,
+    Values,
+    ValuesList,
+    decode_body,
+)
 
 ZEROS = bytes(32)
 _FIXED = struct.Struct(">BH8s32s32s32sQ32s32s")
@@ -65,7 +78,21 @@ def open_answer(answer: Envelope, asked_type: int, asked: Body) -> Body:
         )
     if answer.type != ANSWERS.get(asked_type):
         raise DecodeError(f"{MessageType(answer.type).name} does not answer {MessageType(asked_type).name}")
-    for field in ("target", "key"):
-        if getattr(body, field, None) != getattr(asked, field, None):
-            raise DecodeError(f"the answer is about another {field} than was asked")
+    if _subjects(body) != _subjects(asked):
+        raise DecodeError("the answer is about something else than was asked")
     return body
+
+
+def _subjects(body: Body) -> tuple[bytes, ...]:
+    """The targets or keys that a question and its answer name."""
+    match body:
+        case FindNode() | Nodes():
+            return (body.target,)
+        case FindValue() | Values():
+            return (body.key,)
+        case FindValues():
+            return tuple(q.key for q in body.questions)
+        case ValuesList():
+            return tuple(a.key for a in body.answers)
+        case _:
+            return ()

@@ -328,7 +328,8 @@ def test_constants() -> None:
 
 
 def test_costs_of_requests() -> None:
-    assert column("costs", 0, 1) == [(MessageType(t).name, str(units)) for t, units in COSTS.items()]
+    costs = [(MessageType(t).name, str(base), str(per_kib)) for t, (base, per_kib) in COSTS.items()]
+    assert column("costs", 0, 1, 2) == costs
 
 
 RUN_S = 133e-6

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_BATCH = 1024
 """Messages under one root. More would save nothing: the signature is already divided by 1,024."""
 HASH_SIZE = 32
+TREE_ID_SIZE = 32
 HEADER_SIZE = 32 + 2 + 2 + 32
 
 _HEADER = Struct(">32sHH32s")

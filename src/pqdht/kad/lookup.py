@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import islice
 from math import inf
 from operator import eq
 from typing import Generic, TypeVar
@@ -87,6 +88,8 @@ class _Peer(Generic[C]):
     """Per path that knows it: distinct contacts not tried yet (or the one being tried)."""
     tried: list[C] = field(default_factory=list)
     """Contacts at which it could not be reached."""
+    is_seed: bool = False
+    """Ours from the start, whichever path it was dealt to."""
     state: _State = _State.KNOWN
     path: int = -1
     """The path that asked it (last)."""
@@ -161,7 +164,10 @@ class Lookup(Generic[C]):
         self.counters: Counter[str] = Counter()
         """asked, answered, late, failed, hedged, retried, learned, over_group, unasked."""
         unique = {seed.node_id: seed for seed in seeds}
-        self._deal([(self._learn(seed), seed) for seed in unique.values()], range(paths), None)
+        dealt = [(self._learn(seed), seed) for seed in unique.values()]
+        for peer, _ in dealt:
+            peer.is_seed = True
+        self._deal(dealt, range(paths), None)
 
     # --- what the driver does --------------------------------------------------------------------
 
@@ -261,10 +267,18 @@ class Lookup(Generic[C]):
     def closest_seen_by(self, path: int, n: int) -> list[bytes]:
         """The `n` closest that this path was told of and that answered on any path.
 
-        One path's whole view of the neighbourhood: for the size estimate, which takes the median.
+        One path's whole view of the neighbourhood, seeds included, which it is not told again: for the
+        size estimate, which takes the median.
         """
-        seen = [p.node_id for p in self._answered if path in p.offers or p.path == path]
+        seen = [p.node_id for p in self._answered if p.is_seed or path in p.offers or p.path == path]
         return seen[:n]
+
+    def told(self, path: int, n: int) -> list[bytes]:
+        """The `n` closest that an answer on this path need not name: our own seeds and what this path was
+        told.  Not what another path was told, or paths would share their sources; nor who failed at one
+        contact, as an answer may have a better one."""
+        told = (p.node_id for p in self._all if not p.tried and (p.is_seed or path in p.offers))
+        return list(islice(told, n))
 
     def has_answered(self, node_id: bytes) -> bool:
         """Whether this node answered."""

@@ -266,7 +266,7 @@ class Connection:
         m = self.exchange.check(e, peer, message.binding)
         self.host.verifier.verify(e.signature, m, peer.node_id, peer.signing_key)
         replies: list[Body] = []
-        if wait := self.host.admit(self, e.type):
+        if wait := self.host.admit(self, e.type, len(e.body)):
             replies.append(self.exchange.refusal(WireCode.BUSY, wait))
         else:
             self.exchange.serve(e, replies.append)

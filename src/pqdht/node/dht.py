@@ -40,6 +40,7 @@ from .connection import Connection
 from .entrance import Entrance
 from .environment import Environment, Parts, choose_suite, split_bootstrap, tag_of
 from .exchange import Reply
+from .gathering import Gathering
 from .handlers import Handlers
 from .identities import load_or_make_node, load_or_make_owner
 from .keeper import Keeper
@@ -54,8 +55,9 @@ from .status import facts
 
 INBOUND_CHECKS = 64
 """Callers asked for an answer at a time; more wait for their next session."""
-BATCH = 16
-"""Operations of one put_many or get_many under way at a time."""
+BATCH = 128
+"""Operations of one put_many or get_many under way at a time: what they ask of one peer at once travels
+as one message."""
 
 
 class SecureDHT:
@@ -104,9 +106,10 @@ class SecureDHT:
             self._routing = Routing(env)
             self._keeper = Keeper(env)
             self._handlers = Handlers(env, self._routing, self._keeper)
-            self._lookups = Lookups(env, self._peers, self._routing)
+            gathering = Gathering(self._peers)
+            self._lookups = Lookups(env, self._peers, gathering, self._routing)
             self._reader = Reader(env, self._peers, self._keeper, self._lookups)
-            self._publisher = Publisher(env, self._peers, self._routing, self._keeper, self._lookups)
+            self._publisher = Publisher(env, gathering, self._routing, self._keeper, self._lookups)
             self._maintenance = Maintenance(
                 env, self._peers, self._routing, self._keeper, self._lookups, self._publisher
             )

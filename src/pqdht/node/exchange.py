@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..channel.handshake import PeerHello
 from ..constants import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
+from ..crypto.batch import TREE_ID_SIZE, attach_root, parse_proof, strip_root
 from ..envelope import ZEROS, is_request, open_answer, request_hash, signed_bytes, with_signature
 from ..errors import (
     BadSignature,
@@ -70,8 +71,8 @@ class Host(Protocol):
         """Its link is gone too: what was counted for it is free."""
         ...
 
-    def admit(self, conn: Connection, message_type: int) -> int:
-        """0, or how many ms to wait before asking again."""
+    def admit(self, conn: Connection, message_type: int, size: int) -> int:
+        """0, or how many ms to wait before asking again; `size` of the body in bytes."""
         ...
 
     def serve(self, conn: Connection, body: Body, reply: Reply) -> None: ...
@@ -128,6 +129,9 @@ class Exchange:
         self.in_binding = ZEROS
         self.is_introduced = False
         """Whether our first signed message of the session left: no unsigned one may overtake it."""
+        self._out_tree = self._in_root = b""
+        """The id of the tree that our last message on this session was signed in; the signature of the
+        root of the peer's last.  The next message of the same tree leaves the signature out."""
         self.unheard = 0
         """Questions in a row that timed out with nothing heard since they were asked."""
         self._host = host
@@ -191,11 +195,10 @@ class Exchange:
         self.ask(question)
 
     def _send_asked(self, e: Envelope) -> None:
-        raw = encode(e)
         question = self._questions.get(e.rpc_id)
+        raw = self._send(e)
         if question is not None:
             question.raw = raw
-        self._send(raw)
 
     def timed_out(self, question: Question) -> None:
         """No answer came in time."""
@@ -259,13 +262,19 @@ class Exchange:
     def on_envelope(self, raw: bytes) -> None:
         """One envelope arrived. Raises a RemoteError that ends the session."""
         e = decode_envelope(raw)
+        if e.signature:
+            if root := parse_proof(e.signature).signature:
+                self._in_root = root
+            else:
+                e = with_signature(e, attach_root(e.signature, self._in_root))
+                raw = encode(e)  # whole again, as evidence has to be
         peer = self._conn.peer
         assert peer is not None
         m = self.check(e, peer, self.in_binding)
         first = self.in_binding != ZEROS
         if first:
             if is_request(e):
-                self._host.admit(self._conn, e.type)  # paid for, though served in any case
+                self._host.admit(self._conn, e.type, len(e.body))  # paid for, though served in any case
         elif not self._is_due(e):
             return
         if e.signature:
@@ -292,7 +301,7 @@ class Exchange:
             return False
         if self._serving >= self._env.params.limits.requests_in_flight:
             self._refuse(e, BUSY_MS)
-        elif wait := self._host.admit(self._conn, e.type):
+        elif wait := self._host.admit(self._conn, e.type, len(e.body)):
             self._refuse(e, wait)
         else:
             return True
@@ -348,12 +357,19 @@ class Exchange:
             self.sign(self.answer_envelope(e, m, body, binding), self._send_answer)
 
     def _send_answer(self, e: Envelope) -> None:
-        self._send(encode(e))
+        self._send(e)
         self._conn.close_if_idle()
 
-    def _send(self, raw: bytes) -> None:
+    def _send(self, e: Envelope) -> bytes:
+        """Send a message without the root signature that went before it; returns it with that."""
         self.is_introduced = True
-        self._conn.send_envelope(raw)
+        raw = encode(e)
+        tree, self._out_tree = self._out_tree, e.signature[:TREE_ID_SIZE]
+        if tree and tree == self._out_tree:
+            self._conn.send_envelope(encode(with_signature(e, strip_root(e.signature))))
+        else:
+            self._conn.send_envelope(raw)
+        return raw
 
     def _on_answer(self, e: Envelope, raw: bytes) -> None:
         question = self._questions.pop(e.rpc_id, None)

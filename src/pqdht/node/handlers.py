@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..constants import MAX_CONTACTS, MAX_MESSAGE, MAX_PAGE, MAX_STORE_RECORDS
+from ..constants import KNOWN_PREFIX, MAX_CONTACTS, MAX_HAVE, MAX_MESSAGE, MAX_PAGE, MAX_STORE_RECORDS
 from ..errors import Closed, StorageError, WireCode
 from ..storage.base import StoredRecord
 from ..wire.codec import encode
@@ -19,12 +19,14 @@ from ..wire.messages import (
     Error,
     FindNode,
     FindValue,
+    FindValues,
     Nodes,
     Ping,
     Pong,
     Store,
     Stored,
     Values,
+    ValuesList,
     WireRecord,
 )
 from .connection import Connection
@@ -58,10 +60,12 @@ class Handlers:
             case Ping():
                 reply(Pong(self._env.clock()))
             case FindNode():
-                contacts = self._contacts(conn, body.target, body.closer_than, body.keys_below)
+                contacts = self._contacts(conn, body.target, body.closer_than, body.keys_below, body.known)
                 reply(Nodes(body.target, contacts))
             case FindValue():
                 reply(self._find_value(conn, body))
+            case FindValues():
+                reply(self._find_values(conn, body))
             case Store():
                 self._spawn(self._store(conn, body, reply))
             case _:
@@ -90,28 +94,49 @@ class Handlers:
         reply(Stored(tuple(receipts), self._env.clock()))
 
     def _contacts(
-        self, conn: Connection, target: bytes, closer_than: bytes | None, keys_below: bytes | None
+        self,
+        conn: Connection,
+        target: bytes,
+        closer_than: bytes | None,
+        keys_below: bytes | None,
+        known: bytes,
     ) -> tuple[Contact, ...]:
+        """Of the k closest to `target` that were heard lately, those the asker lacks."""
         asker = conn.peer.node_id if conn.peer is not None else b""
         wanted = min(self._env.params.k, MAX_CONTACTS)
-        found = self._routing.to_pass_on(target, wanted, exclude=asker)
+        heads = {known[i : i + KNOWN_PREFIX] for i in range(0, len(known), KNOWN_PREFIX)}
         contacts: list[Contact] = []
-        for i, (away, contact) in enumerate(found):
+        for away, contact in self._routing.to_pass_on(target, wanted, exclude=asker):
+            if contact.node_id[:KNOWN_PREFIX] in heads:
+                continue
             if closer_than is not None and away >= int.from_bytes(closer_than, "big"):
                 break
             below = keys_below is None or away < int.from_bytes(keys_below, "big")
-            contacts.append(contact.to_wire(with_key=below and i < KEYS_IN_ANSWER))
+            contacts.append(contact.to_wire(with_key=below and len(contacts) < KEYS_IN_ANSWER))
         return tuple(contacts)
 
     def _find_value(self, conn: Connection, body: FindValue) -> Values | Error:
         try:
-            return self._values(conn, body)
+            return self._values(conn, body, _Room())
         except (StorageError, Closed):
-            self._env.counters["reads_failed"] += 1
-            return Error(int(WireCode.INTERNAL), 0, self._env.clock())
+            return self._unreadable()
 
-    def _values(self, conn: Connection, body: FindValue) -> Values:
-        """One page of records, at most MAX_PAGE bytes; what the asker has only by its id.
+    def _find_values(self, conn: Connection, body: FindValues) -> ValuesList | Error:
+        """An answer to each question, out of one room."""
+        room = _Room()
+        try:
+            return ValuesList(tuple(self._values(conn, q, room, is_one_of_many=True) for q in body.questions))
+        except (StorageError, Closed):
+            return self._unreadable()
+
+    def _unreadable(self) -> Error:
+        self._env.counters["reads_failed"] += 1
+        return Error(int(WireCode.INTERNAL), 0, self._env.clock())
+
+    def _values(
+        self, conn: Connection, body: FindValue, room: _Room, *, is_one_of_many: bool = False
+    ) -> Values:
+        """One page of records, and the ids of those that the asker has or wants no more of.
 
         Records come first, contacts into what is left: they are others' texts, and must not crowd out
         what was asked for.
@@ -119,33 +144,62 @@ class Handlers:
         have = frozenset(body.have)
         records: list[WireRecord] = []
         same: list[bytes] = []
-        room = MAX_PAGE
         cursor, last = None, body.cursor or b""
         for r in self._keeper.find(body.key, body.owner):
             if r.record_id <= last:
                 continue
-            if r.record_id in have:
-                same.append(r.record_id)
-            elif r.size + RECORD_ROOM <= room and len(records) < MAX_STORE_RECORDS:
-                room -= r.size + RECORD_ROOM
+            is_to_send = r.record_id not in have and not body.brief
+            if is_to_send and len(records) < MAX_STORE_RECORDS and room.take_record(r.size + RECORD_ROOM):
                 records.append(to_wire(r))
+            elif (not is_to_send or is_one_of_many) and len(same) < MAX_HAVE and room.take(ID_ROOM):
+                same.append(r.record_id)
+            elif is_one_of_many:
+                break
             else:
                 cursor = last
                 break
             last = r.record_id
         self._env.counters["records_served"] += len(records)
-        contacts = () if body.cursor else self._contacts(conn, body.key, body.closer_than, None)
-        left = MAX_MESSAGE - ENVELOPE_ROOM - (MAX_PAGE - room) - ID_ROOM * len(same)
-        return Values(body.key, tuple(records), tuple(same), _fitting(contacts, left), cursor or None)
+        contacts: tuple[Contact, ...] = ()
+        if body.cursor is None:
+            contacts = room.fitting(self._contacts(conn, body.key, body.closer_than, None, body.known))
+        return Values(body.key, tuple(records), tuple(same), contacts, cursor or None)
 
 
-def _fitting(contacts: tuple[Contact, ...], room: int) -> tuple[Contact, ...]:
-    """As many as fit, closest first, without their keys if that is too tight."""
-    sizes = [len(encode(c)) for c in contacts]
-    if sum(sizes) > room:
-        contacts = tuple(msgspec.structs.replace(c, kem_key=None) for c in contacts)
+class _Room:
+    """The bytes left in one answer: MAX_PAGE for records, MAX_MESSAGE for all."""
+
+    __slots__ = ("_all", "_records")
+
+    def __init__(self) -> None:
+        self._records = MAX_PAGE
+        self._all = MAX_MESSAGE - ENVELOPE_ROOM
+
+    def take(self, size: int) -> bool:
+        """Whether `size` bytes fit; they are gone then."""
+        if size > self._all:
+            return False
+        self._all -= size
+        return True
+
+    def take_record(self, size: int) -> bool:
+        """The same for a record."""
+        if size > self._records or not self.take(size):
+            return False
+        self._records -= size
+        return True
+
+    def fitting(self, contacts: tuple[Contact, ...]) -> tuple[Contact, ...]:
+        """As many as fit, closest first, without their keys if that is too tight."""
         sizes = [len(encode(c)) for c in contacts]
-    return tuple(c for c, total in zip(contacts, accumulate(sizes), strict=True) if total <= room)
+        if sum(sizes) > self._all:
+            contacts = tuple(msgspec.structs.replace(c, kem_key=None) for c in contacts)
+            sizes = [len(encode(c)) for c in contacts]
+        chosen = tuple(
+            c for c, total in zip(contacts, accumulate(sizes), strict=True) if total <= self._all
+        )
+        self._all -= sum(sizes[: len(chosen)])
+        return chosen
 
 
 def to_wire(r: StoredRecord) -> WireRecord:

@@ -31,6 +31,14 @@ class Hunt:
     paths: dict[NodeId, int] = field(default_factory=dict)
     receipts: dict[bytes, dict[NodeId, None]] = field(default_factory=dict)
     """slot -> nodes that signed a receipt in the repair round"""
+    claims: dict[bytes, dict[NodeId, None]] = field(default_factory=dict)
+    """record id -> who says it holds this record, which nobody has sent yet"""
+    in_full: dict[NodeId, float] = field(default_factory=dict)
+    """Who was asked for records rather than ids -> when (loop seconds) we stop counting on it."""
+    chased: dict[NodeId, None] = field(default_factory=dict)
+    """Who was asked to send what it claims to hold."""
+    answers_to_skip: int = 0
+    """Answers that cannot yet confirm anything, going by the last count."""
     cursors: list[tuple[NodeId, bytes]] = field(default_factory=list)
     own: bool = False
     """Whether this node held a copy before the GET."""
@@ -42,6 +50,11 @@ class Hunt:
     def is_topic_of_all(self) -> bool:
         """A topic asked for without an owner: nobody's answer ends it."""
         return self.locator.kind == Kind.TOPIC and self.owner is None
+
+    @property
+    def ends_at_first(self) -> bool:
+        """Whether one valid record is enough."""
+        return self.locator.kind == Kind.CONTENT or self.consistency == "first"
 
     def slot_of(self, owner: OwnerId | None) -> bytes:
         """The slot a caller asks about; of a topic without an owner the first."""
@@ -77,9 +90,39 @@ class Hunt:
         return self.records[record_id]
 
     def saw(self, node: NodeId, record: Record) -> None:
-        """A node sent (or named as `same`) a valid record."""
-        self.records.setdefault(bytes(record.record_id), record)
-        self.held.setdefault(node, {})[bytes(record.record_id)] = record
+        """A node sent a valid record: all who claimed to hold it do."""
+        record_id = bytes(record.record_id)
+        if record_id not in self.records:
+            self.records[record_id] = record
+            self.answers_to_skip = 0
+        for holder in (node, *self.claims.pop(record_id, ())):
+            self.held.setdefault(holder, {})[record_id] = record
+
+    def claimed(self, node: NodeId, record_id: bytes) -> None:
+        """A node says that it holds a record.  It counts once the record itself was seen and is valid."""
+        record = self.records.get(record_id)
+        if record is not None:
+            self.saw(node, record)
+        else:
+            self.claims.setdefault(record_id, {})[node] = None
+
+    def records_coming(self, now: float) -> int:
+        """How many were asked for records and may still send them soon."""
+        return sum(until > now for until in self.in_full.values())
+
+    def claimers(self) -> dict[NodeId, None]:
+        """Who claims to hold something that was not seen yet: their answers are not complete."""
+        return {node: None for nodes in self.claims.values() for node in nodes}
+
+    def to_chase(self) -> list[NodeId]:
+        """Whom to ask for the records nobody sent: one claimer of each, then all the others at once."""
+        chosen: dict[NodeId, None] = {}
+        for nodes in self.claims.values():
+            left = [n for n in nodes if n not in self.chased]
+            is_first = len(left) == len(nodes)
+            chosen |= dict.fromkeys(left[:1] if is_first else left)
+        self.chased |= chosen
+        return list(chosen)
 
     def holdings(self, slot: bytes) -> list[Holding]:
         """Who holds which version in a slot."""

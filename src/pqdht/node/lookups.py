@@ -6,17 +6,21 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..constants import KNOWN_PREFIX, MAX_KNOWN
 from ..errors import Closed, NotBootstrapped, RemoteError
 from ..identity.contact import VerifiedContact
 from ..kad.lookup import Lookup, Query
 from ..wire.messages import Body, FindNode, Nodes, Values
 from .environment import Environment
 from .exchange import Answer
+from .gathering import Gathering
 from .peers import Peers
 from .routing import Routing
 
 OnAnswer = Callable[[Answer, int], bool]
 """(answer, path) -> True to end the lookup here."""
+Make = Callable[[Query[VerifiedContact], bytes], Body]
+"""(query, contacts that the answer need not name) -> the question"""
 
 
 @dataclass(slots=True)
@@ -24,12 +28,14 @@ class Walk:
     """One lookup under way and what it cost."""
 
     lookup: Lookup[VerifiedContact]
-    make: Callable[[], Body]
+    make: Make
     on_answer: OnAnswer
     answers: dict[bytes, Answer] = field(default_factory=dict)
     bytes: int = 0
     queries: int = 0
     failures: int = 0
+    further: int = 0
+    """Questions under way that the lookup did not ask for."""
     is_stopped: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,17 +43,19 @@ class Walk:
 class Lookups:
     """Iterative lookups over disjoint paths (section 6)."""
 
-    def __init__(self, env: Environment, peers: Peers, routing: Routing) -> None:
+    def __init__(self, env: Environment, peers: Peers, gathering: Gathering, routing: Routing) -> None:
         self._env = env
         self._peers = peers
+        self._gathering = gathering
         self._routing = routing
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
 
     def begin(
-        self, target: bytes, make: Callable[[], Body], on_answer: OnAnswer, *, end: int
+        self, target: bytes, make: Make, on_answer: OnAnswer, *, end: int, parallel: int | None = None
     ) -> Walk:
-        """A walk towards `target` that asks `make()` of each node. Raises NotBootstrapped."""
+        """A walk towards `target` that asks `make` of each node, `parallel` at a time on each path.
+        Raises NotBootstrapped."""
         config, params = self._env.config, self._env.params
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
         seeds = self._routing.seeds(target, max(params.k, config.paths * config.path_end))
@@ -58,7 +66,7 @@ class Lookups:
             k=params.k,
             paths=config.paths,
             end=end,
-            parallel=config.parallel,
+            parallel=parallel or config.parallel,
             seeds=seeds,
             max_per_answer_group=params.limits.answer_per_group,
             group_limits=params.address_groups,
@@ -68,12 +76,15 @@ class Lookups:
         self._env.counters["lookups"] += 1
         return Walk(lookup, make, on_answer)
 
-    async def find(self, target: bytes, *, end: int, is_sample: bool = False) -> Walk:
-        """FIND_NODE towards a target until every path ended.
+    async def find(
+        self, target: bytes, *, end: int, is_sample: bool = False, make: Make | None = None
+    ) -> Walk:
+        """FIND_NODE (or what `make` makes) towards a target until every path ended.
 
         A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
-        walk = self.begin(target, lambda: FindNode(target), lambda _answer, _path: False, end=end)
+        make = make or (lambda _, known: FindNode(target, known=known))
+        walk = self.begin(target, make, lambda _answer, _path: False, end=end)
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
                 await self.drive(walk)
@@ -121,7 +132,7 @@ class Lookups:
                 self._tasks[task] = None
                 task.add_done_callback(self._finished)
                 task.add_done_callback(lambda _: walk.wake.set())  # also where it never began
-            if walk.lookup.done:
+            if walk.lookup.done and not walk.further:
                 break
             walk.wake.clear()
             deadline = walk.lookup.next_deadline()
@@ -150,8 +161,9 @@ class Lookups:
     async def _ask(self, walk: Walk, query: Query[VerifiedContact]) -> None:
         loop = asyncio.get_running_loop()
         walk.queries += 1
+        known = b"".join(n[:KNOWN_PREFIX] for n in walk.lookup.told(query.path, MAX_KNOWN))
         try:
-            answer = await self._peers.request(query.contact, walk.make())
+            answer = await self._gathering.request(query.contact, walk.make(query, known))
             body = answer.body
             assert isinstance(body, Nodes | Values)
         except (RemoteError, Closed):
@@ -165,4 +177,26 @@ class Lookups:
             if walk.on_answer(answer, query.path):
                 walk.is_stopped = True
         finally:
+            walk.wake.set()
+
+    def ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
+        """One question more of a node that answered already; the walk waits for it."""
+        walk.further += 1
+        task = asyncio.get_running_loop().create_task(self._ask_further(walk, contact, body, path))
+        self._tasks[task] = None
+        task.add_done_callback(self._finished)
+
+    async def _ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
+        walk.queries += 1
+        try:
+            answer = await self._gathering.request(contact, body)
+        except (RemoteError, Closed):
+            walk.failures += 1
+        else:
+            walk.bytes += answer.bytes
+            walk.answers[answer.node_id] = answer
+            if walk.on_answer(answer, path):
+                walk.is_stopped = True
+        finally:
+            walk.further -= 1
             walk.wake.set()

@@ -25,14 +25,14 @@ from ..identity.contact import VerifiedContact
 from ..identity.keys import OwnerIdentity
 from ..ids import Key, RecordId, distance
 from ..kad.quorum import Member, PutTally, closest_members
-from ..records import Locator, Record, Topic, make_record
+from ..records import Kind, Locator, Record, Topic, make_record
 from ..wire.codec import U63, Decoder, Struct, encode
-from ..wire.messages import Store, Stored, WireRecord
+from ..wire.messages import FindValue, Store, Stored, WireRecord
 from .environment import Environment
 from .exchange import Answer
+from .gathering import Gathering
 from .keeper import Keeper, promises
 from .lookups import Lookups, Walk
-from .peers import Peers
 from .results import PutResult, StoreReceipt
 from .routing import Routing
 
@@ -136,10 +136,10 @@ class Publisher:
     """Everything this node's owners write."""
 
     def __init__(
-        self, env: Environment, peers: Peers, routing: Routing, keeper: Keeper, lookups: Lookups
+        self, env: Environment, gathering: Gathering, routing: Routing, keeper: Keeper, lookups: Lookups
     ) -> None:
         self._env = env
-        self._peers = peers
+        self._gathering = gathering
         self._routing = routing
         self._keeper = keeper
         self._lookups = lookups
@@ -217,8 +217,14 @@ class Publisher:
         peer met within W; done when `need` of the k closest signed a receipt."""
         started = asyncio.get_running_loop().time()
         record = publication.record
+        whose = None if record.kind == Kind.CONTENT else record.owner_id
         try:
-            walk: Walk | None = await self._lookups.find(record.key, end=self._env.config.path_end_doubt)
+            # FIND_NODE would do too, but these are gathered where many PUTs are under way.
+            walk: Walk | None = await self._lookups.find(
+                record.key,
+                end=self._env.config.path_end_doubt,
+                make=lambda _, known: FindValue(record.key, whose, known=known, brief=True),
+            )
         except NotBootstrapped:
             if self._env.config.bootstrap:
                 raise
@@ -311,7 +317,7 @@ class Publisher:
     ) -> None:
         said = StoreReceipt(to.node_id, group, UNREACHED, 0, counts)
         try:
-            answer = await self._peers.request(to, Store((placement.record.wire,)))
+            answer = await self._gathering.request(to, Store((placement.record.wire,)))
             placement.bytes += answer.bytes
             said = self._read(placement.record, answer, said)
         except PeerError as e:

@@ -12,6 +12,7 @@ from ..constants import DAY_MS, MAX_HAVE
 from ..errors import LocalError, NotBootstrapped, NotConfirmed, NotFound, RecordInvalid, RemoteError, WireCode
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId, OwnerId
+from ..kad.lookup import Query
 from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm, spread
 from ..records import Kind, Locator, Record, Topic
 from ..wire.messages import FindValue, Store, Stored, Values, WireRecord
@@ -20,10 +21,12 @@ from .exchange import Answer
 from .handlers import to_wire
 from .hunt import Hunt
 from .keeper import Keeper, promises
-from .lookups import Lookups
+from .lookups import Lookups, Walk
 from .peers import Peers
 from .results import Evidence, GetResult
 
+ASKED_IN_FULL = 2
+"""Nodes asked to send the record itself before it is there: one may lack it or be slow."""
 PAGES_MOST = 8
 """Further pages asked of one node under a crowded topic."""
 SEEN_KEPT = 65_536
@@ -107,13 +110,24 @@ class Reader:
         try:
             hunt.walk = self._lookups.begin(
                 locator.key(),
-                lambda: FindValue(locator.key(), owner, tuple(hunt.records)[:MAX_HAVE]),
+                lambda query, known: self._question(hunt, query, known),
                 lambda answer, path: self._on_answer(hunt, answer, path),
                 end=self._env.config.path_end,
+                parallel=1 if hunt.ends_at_first else None,
             )
         except NotBootstrapped:
             hunt.walk = None
         return hunt
+
+    def _question(self, hunt: Hunt, query: Query[VerifiedContact], known: bytes) -> FindValue:
+        """The record travels from a few; the others only say which they hold (section 4)."""
+        key, owner = hunt.locator.key(), hunt.owner
+        if hunt.is_topic_of_all or hunt.ends_at_first or hunt.records:
+            return FindValue(key, owner, tuple(hunt.records)[:MAX_HAVE], known=known)
+        brief = hunt.records_coming(asyncio.get_running_loop().time()) >= ASKED_IN_FULL
+        if not brief:
+            hunt.in_full[NodeId(query.node_id)] = query.hedge_at
+        return FindValue(key, owner, known=known, brief=brief)
 
     def _time_limit(self, hunt: Hunt, timeout_s: float) -> _TimeLimit:
         return _TimeLimit(hunt, hunt.started + timeout_s)
@@ -124,29 +138,63 @@ class Reader:
             return
         if thorough:
             hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
-        await self._lookups.drive(hunt.walk)
+        await self._drive(hunt, hunt.walk)
         slot = hunt.slot_of(hunt.owner)
         if not thorough and not self._is_final(hunt, self._confirm(hunt, slot)):
             self._env.counters["lookups_in_doubt"] += 1
             hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
-            await self._lookups.drive(hunt.walk)
+            await self._drive(hunt, hunt.walk)
+
+    async def _drive(self, hunt: Hunt, walk: Walk) -> None:
+        await self._lookups.drive(walk)
+        while not walk.is_stopped and self._chase(hunt):
+            await self._lookups.drive(walk)
+
+    def _chase(self, hunt: Hunt) -> bool:
+        """Ask for records that some claim to hold and nobody sent; False where none are left to ask."""
+        walk = hunt.walk
+        assert walk is not None
+        nodes = hunt.to_chase()
+        for node in nodes:
+            contact = self._contact(hunt, node)
+            if contact is not None:
+                question = FindValue(hunt.locator.key(), hunt.owner, tuple(hunt.records)[:MAX_HAVE])
+                self._lookups.ask_further(walk, contact, question, hunt.paths[node])
+        return bool(nodes)
 
     def _on_answer(self, hunt: Hunt, answer: Answer, path: int) -> bool:
         """Take in one signed answer; True once the GET may end early."""
         body = answer.body
         assert isinstance(body, Values)
-        hunt.groups[answer.node_id] = answer.group
-        hunt.paths[answer.node_id] = path
+        node = answer.node_id
+        hunt.groups[node] = answer.group
+        hunt.paths[node] = path
+        hunt.in_full.pop(node, None)
         for wire in body.records:
-            self._take(hunt, answer.node_id, wire)
+            self._take(hunt, node, wire)
         for record_id in body.same:
-            if (record := hunt.records.get(record_id)) is not None:
-                hunt.saw(answer.node_id, record)
+            hunt.claimed(node, record_id)
         if body.cursor is not None:
-            hunt.cursors.append((answer.node_id, body.cursor))
-        if hunt.consistency == "all" or hunt.is_topic_of_all:
+            hunt.cursors.append((node, body.cursor))
+        if hunt.claims and not hunt.records_coming(asyncio.get_running_loop().time()):
+            self._chase(hunt)
+        return self._may_end(hunt)
+
+    def _may_end(self, hunt: Hunt) -> bool:
+        """Whether the rule holds whatever those say who have not answered.
+
+        An answer can add one confirmation and take one from the others, so the last count tells how many
+        more it takes at least.
+        """
+        if hunt.consistency == "all" or hunt.is_topic_of_all or not hunt.records:
             return False
-        return self._is_final(hunt, self._confirm(hunt, hunt.slot_of(hunt.owner), early=True))
+        hunt.answers_to_skip -= 1
+        if hunt.answers_to_skip > 0:
+            return False
+        confirmation = self._confirm(hunt, hunt.slot_of(hunt.owner), early=True)
+        short = confirmation.holding - 2 * confirmation.confirmations
+        hunt.answers_to_skip = short // 2 + 1
+        return self._is_final(hunt, confirmation)
 
     def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> None:
         """Believe a record only after every check; anything else is counted, and never counts."""
@@ -176,8 +224,9 @@ class Reader:
     def _confirm(self, hunt: Hunt, slot: bytes, *, early: bool = False) -> Confirmation:
         """The rule over S; for an early end, or out of time, with the closest live nodes as pending."""
         own, k = self._env.identity.node_id, self._env.params.k
-        members = [Member(n, g) for n, g in hunt.groups.items()]
-        pending = self._pending(hunt) if early or hunt.timed_out else []
+        unfinished = hunt.claimers() if early or hunt.timed_out else {}
+        members = [Member(n, g) for n, g in hunt.groups.items() if n not in unfinished]
+        pending = self._pending(hunt, unfinished) if early or hunt.timed_out else []
         if hunt.own:
             members.append(Member(own, self._env.own_group))
         key, per_group = hunt.locator.key(), self._env.answer_per_group
@@ -198,7 +247,7 @@ class Reader:
             saw_invalid=hunt.invalid > 0,
         )
 
-    def _pending(self, hunt: Hunt) -> list[Member]:
+    def _pending(self, hunt: Hunt, unfinished: dict[NodeId, None]) -> list[Member]:
         """The closest live nodes still to answer: as far out as k may lie, passing over full groups."""
         if hunt.walk is None:
             return []
@@ -208,7 +257,7 @@ class Reader:
             found = hunt.walk.lookup.closest_known(n)
             known = [Member(c.node_id, hunt.groups.get(NodeId(c.node_id), c.group)) for c in found]
             if len(known) < n or per_group is None or len(spread(known, per_group)[0]) >= k:
-                return [m for m in known if m.node not in hunt.groups]
+                return [m for m in known if m.node not in hunt.groups or m.node in unfinished]
             n *= 2
 
     @staticmethod

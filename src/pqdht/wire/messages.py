@@ -11,7 +11,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..constants import MAX_CONTACTS, MAX_HAVE, MAX_MESSAGE, MAX_STORE_RECORDS
+from ..constants import (
+    KNOWN_PREFIX,
+    MAX_CONTACTS,
+    MAX_FINDS,
+    MAX_HAVE,
+    MAX_KNOWN,
+    MAX_MESSAGE,
+    MAX_STORE_RECORDS,
+)
 from ..errors import DecodeError
 from .codec import U8, U16, U63, Bytes32, Decoder, Struct, encode
 from .contact import Contact
@@ -42,6 +50,8 @@ class MessageType(IntEnum):
     CIRCUIT = 18
     WATCH = 19
     ERROR = 20
+    FIND_VALUES = 21
+    VALUES_LIST = 22
 
 
 class Envelope(Struct, frozen=True):
@@ -76,16 +86,21 @@ class Pong(Struct, frozen=True):
     time: U63
 
 
+Known = Annotated[bytes, msgspec.Meta(max_length=KNOWN_PREFIX * MAX_KNOWN)]
+"""Contacts the asker has: the first `KNOWN_PREFIX` bytes of each id, one after the other."""
+
+
 class FindNode(Struct, frozen=True):
     """Who is close to `target`?
 
-    `closer_than`: only contacts closer than this distance (32 B, big-endian), those farther the
-    asker has.  `keys_below`: KEM keys only for contacts closer than this distance.
+    `closer_than`: only contacts closer than this distance (32 B, big-endian).  `keys_below`: KEM keys
+    only for contacts closer than this distance.  `known`: leave these contacts out.
     """
 
     target: Bytes32
     closer_than: Bytes32 | None = None
     keys_below: Bytes32 | None = None
+    known: Known = b""
 
 
 Contacts = Annotated[tuple[Contact, ...], msgspec.Meta(max_length=MAX_CONTACTS)]
@@ -101,7 +116,8 @@ class Nodes(Struct, frozen=True):
 class FindValue(Struct, frozen=True):
     """Which records stand under `key` (of one `owner`, or of all)?
 
-    `have`: ids the asker holds already, answered as `same`.  `cursor`: continues a page.
+    `have`: ids the asker holds already, answered as `same`.  `cursor`: continues a page.  `brief`:
+    answer with ids only, another was asked for the records.
     """
 
     key: Bytes32
@@ -109,16 +125,31 @@ class FindValue(Struct, frozen=True):
     have: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_HAVE)] = ()
     cursor: Bytes32 | None = None
     closer_than: Bytes32 | None = None
+    known: Known = b""
+    brief: bool = False
 
 
 class Values(Struct, frozen=True):
-    """Records, ids of records the asker has (`same`), closer contacts; `cursor` where more follow."""
+    """Records, contacts, and `same`: ids of records that are held here too and are not sent, as the asker
+    has them or asked to be brief; `cursor` where more follow."""
 
     key: Bytes32
     records: Annotated[tuple[WireRecord, ...], msgspec.Meta(max_length=MAX_STORE_RECORDS)]
     same: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_HAVE)]
     contacts: Contacts
     cursor: Bytes32 | None = None
+
+
+class FindValues(Struct, frozen=True):
+    """Several questions in one message, without cursors."""
+
+    questions: Annotated[tuple[FindValue, ...], msgspec.Meta(min_length=1, max_length=MAX_FINDS)]
+
+
+class ValuesList(Struct, frozen=True):
+    """An answer to each, in order; where records do not fit any more, their ids alone (`same`)."""
+
+    answers: Annotated[tuple[Values, ...], msgspec.Meta(min_length=1, max_length=MAX_FINDS)]
 
 
 class Store(Struct, frozen=True):
@@ -155,7 +186,9 @@ class Error(Struct, frozen=True):
     time: U63 = 0
 
 
-Body = Ping | Pong | FindNode | Nodes | FindValue | Values | Store | Stored | Error
+Body = (
+    Ping | Pong | FindNode | Nodes | FindValue | Values | FindValues | ValuesList | Store | Stored | Error
+)
 
 _TYPES: dict[type[Struct], MessageType] = {
     Ping: MessageType.PING,
@@ -167,6 +200,8 @@ _TYPES: dict[type[Struct], MessageType] = {
     Store: MessageType.STORE,
     Stored: MessageType.STORED,
     Error: MessageType.ERROR,
+    FindValues: MessageType.FIND_VALUES,
+    ValuesList: MessageType.VALUES_LIST,
 }
 _DECODERS: dict[int, Decoder[Any]] = {int(t): Decoder(s, t.name) for s, t in _TYPES.items()}
 
@@ -174,6 +209,7 @@ ANSWERS: dict[int, MessageType] = {
     MessageType.PING: MessageType.PONG,
     MessageType.FIND_NODE: MessageType.NODES,
     MessageType.FIND_VALUE: MessageType.VALUES,
+    MessageType.FIND_VALUES: MessageType.VALUES_LIST,
     MessageType.STORE: MessageType.STORED,
 }
 """Request type -> the type of its answer (ERROR may always stand in)."""

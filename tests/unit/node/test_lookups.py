@@ -36,7 +36,7 @@ def test_without_anybody_there_is_no_walk() -> None:
         net = Net()
         await net.grow(1)
         with pytest.raises(NotBootstrapped):
-            net.nodes[0]._lookups.begin(bytes(32), lambda: FindNode(bytes(32)), lambda a, p: False, end=5)
+            net.nodes[0]._lookups.begin(bytes(32), lambda *_: FindNode(bytes(32)), lambda a, p: False, end=5)
         await net.close()
 
     run(main)
@@ -58,7 +58,7 @@ def test_a_walk_goes_round_the_silent_and_stops_when_told() -> None:
             seen.append(answer.node_id)
             return True
 
-        first = node._lookups.begin(bytes(32), lambda: FindNode(bytes(32)), enough, end=5)
+        first = node._lookups.begin(bytes(32), lambda *_: FindNode(bytes(32)), enough, end=5)
         await node._lookups.drive(first)
         assert len(seen) == 1
         assert not first.lookup.done

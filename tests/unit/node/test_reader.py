@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -228,7 +229,7 @@ def test_one_node_id_does_not_fill_a_topic() -> None:
             for i in range(8)
         ]
 
-        def values(conn: Connection, body: FindValue) -> Values:
+        def values(conn: Connection, body: FindValue, *_: Any, **__: Any) -> Values:
             first = body.cursor is None
             page = tuple(r.wire for r in (flood[:4] if first else flood[4:]))
             return Values(body.key, page, (), (), bytes(32) if first else None)
@@ -312,10 +313,10 @@ def test_who_is_still_to_answer_is_looked_for_behind_a_full_group() -> None:
             (["e"] * 5, 5),
         ):
             hunt.walk = Known(*groups)  # type: ignore[assignment]
-            assert len(reader._pending(hunt)) == expected
+            assert len(reader._pending(hunt, {})) == expected
         hunt.groups[NodeId(bytes([1]) * 32)] = "z"  # its real group, not the one it was named with
         hunt.walk = Known("a", "e", "e", "e", "b")  # type: ignore[assignment]
-        assert [m.group for m in reader._pending(hunt)] == ["e", "e", "e", "b"]
+        assert [m.group for m in reader._pending(hunt, {})] == ["e", "e", "e", "b"]
         await net.close()
 
     run(main)

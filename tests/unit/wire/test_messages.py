@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from pqdht.constants import MAX_CONTACTS, MAX_HAVE, MAX_MESSAGE, MAX_STORE_RECORDS
+from pqdht.constants import (
+    KNOWN_PREFIX,
+    MAX_CONTACTS,
+    MAX_FINDS,
+    MAX_HAVE,
+    MAX_KNOWN,
+    MAX_MESSAGE,
+    MAX_STORE_RECORDS,
+)
 from pqdht.errors import DecodeError
 from pqdht.wire import messages as m
 from pqdht.wire.codec import Decoder, Struct, encode
@@ -15,7 +23,8 @@ from pqdht.wire.codec import Decoder, Struct, encode
 from .sizes import CONTACT, ID, NOW_MS, RECEIPT, RECORD, SAMPLES, SIZES, envelope
 
 BODIES: dict[str, Any] = {name: s for name, s in SAMPLES.items() if isinstance(s, m.Body)}
-REQUESTS = {m.MessageType.PING, m.MessageType.FIND_NODE, m.MessageType.FIND_VALUE, m.MessageType.STORE}
+EARLY = {m.MessageType.PING, m.MessageType.FIND_NODE, m.MessageType.FIND_VALUE}
+REQUESTS = EARLY | {m.MessageType.STORE, m.MessageType.FIND_VALUES}
 
 
 def decoder(struct: Struct) -> Decoder[Any]:
@@ -58,6 +67,8 @@ def test_the_numbers_are_frozen() -> None:
         "CIRCUIT": 18,
         "WATCH": 19,
         "ERROR": 20,
+        "FIND_VALUES": 21,
+        "VALUES_LIST": 22,
     }
 
 
@@ -66,10 +77,12 @@ FIELDS: dict[type[Struct], str] = {
     m.WireRecord: "tbs signature",
     m.Ping: "",
     m.Pong: "time",
-    m.FindNode: "target closer_than keys_below",
+    m.FindNode: "target closer_than keys_below known",
     m.Nodes: "target contacts",
-    m.FindValue: "key owner have cursor closer_than",
+    m.FindValue: "key owner have cursor closer_than known brief",
     m.Values: "key records same contacts cursor",
+    m.FindValues: "questions",
+    m.ValuesList: "answers",
     m.Store: "records replica",
     m.Receipt: "record_id code expires",
     m.Stored: "receipts time",
@@ -102,7 +115,7 @@ def test_reserved_and_unknown_numbers_are_refused() -> None:
 def test_each_request_has_one_answer_and_no_early_request_changes_anything() -> None:
     assert set(m.ANSWERS) == REQUESTS
     assert all(answer == asked + 1 for asked, answer in m.ANSWERS.items())
-    assert set(m.EARLY_TYPES) == REQUESTS - {m.MessageType.STORE}
+    assert set(m.EARLY_TYPES) == EARLY
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -187,6 +200,19 @@ AT_LIMIT: dict[str, tuple[Struct, Struct]] = {
     "have in FIND_VALUE": (
         m.FindValue(ID, have=(ID,) * MAX_HAVE),
         m.FindValue(ID, have=(ID,) * (MAX_HAVE + 1)),
+    ),
+    "known in FIND_NODE": (
+        m.FindNode(ID, known=bytes(KNOWN_PREFIX * MAX_KNOWN)),
+        m.FindNode(ID, known=bytes(KNOWN_PREFIX * MAX_KNOWN + 1)),
+    ),
+    "questions in FIND_VALUES": (
+        m.FindValues((m.FindValue(ID),) * MAX_FINDS),
+        m.FindValues((m.FindValue(ID),) * (MAX_FINDS + 1)),
+    ),
+    "no question in FIND_VALUES": (m.FindValues((m.FindValue(ID),)), m.FindValues(())),
+    "answers in VALUES_LIST": (
+        m.ValuesList((m.Values(ID, (), (), ()),) * MAX_FINDS),
+        m.ValuesList((m.Values(ID, (), (), ()),) * (MAX_FINDS + 1)),
     ),
     "records in STORE": (
         m.Store((EMPTY,) * MAX_STORE_RECORDS),
