@@ -30,6 +30,8 @@ from typing import Generic, TypeVar
 
 C = TypeVar("C")
 
+HEDGE_LATER_S = 0.25
+"""How long a question is left alone that would be slow if we were not busy ourselves."""
 TRIES = 3
 """How often one node is asked, each time by another contact, before it counts as dead."""
 
@@ -141,6 +143,7 @@ class Lookup(Generic[C]):
         rank: Callable[[bytes], float] | None = None,
         timeout_of: Callable[[bytes], float] | None = None,
         hedge_after: Callable[[bytes], float] | None = None,
+        is_busy: Callable[[], bool] = lambda: False,
         same_contact: Callable[[C, C], bool] = eq,
     ) -> None:
         self.target = target
@@ -154,6 +157,7 @@ class Lookup(Generic[C]):
         self._rank = rank
         self._timeout_of = timeout_of
         self._hedge_after = hedge_after
+        self._is_busy = is_busy
         self._same_contact = same_contact
         self._peers: dict[bytes, _Peer[C]] = {}
         self._all: list[_Peer[C]] = []  # ascending distance
@@ -207,6 +211,16 @@ class Lookup(Generic[C]):
         peer = self._flight.get(node_id)
         if peer is not None:
             self._fail(peer)
+
+    def is_due(self, node_id: bytes) -> bool:
+        """Whether this node was asked and its answer is not late."""
+        peer = self._flight.get(node_id)
+        return peer is not None and peer.state is _State.ASKED
+
+    def answers_due(self, now: float) -> int:
+        """How many answers are not late."""
+        self._tick(now)
+        return sum(peer.state is _State.ASKED for peer in self._flight.values())
 
     def next_deadline(self) -> float | None:
         """When to call `next` again although nothing happened; None if never."""
@@ -291,6 +305,11 @@ class Lookup(Generic[C]):
         return peer.asked[1] if peer is not None and peer.asked is not None else None
 
     @property
+    def live(self) -> int:
+        """Nodes known that did not fail."""
+        return sum(peer.state is not _State.FAILED for peer in self._all)
+
+    @property
     def paths_used(self) -> int:
         """Paths on which somebody answered."""
         return len({p.path for p in self._answered})
@@ -307,8 +326,11 @@ class Lookup(Generic[C]):
             if peer.deadline <= now:
                 self._fail(peer)
             elif peer.state is _State.ASKED and peer.hedge_at <= now:
-                peer.state = _State.SLOW
-                self.counters["hedged"] += 1
+                if self._is_busy():  # then it is we who are slow
+                    peer.hedge_at = now + HEDGE_LATER_S
+                else:
+                    peer.state = _State.SLOW
+                    self.counters["hedged"] += 1
 
     def _wanted(self, path: int) -> _Peer[C] | None:
         """Whom `path` should ask next: the first unasked among its own k' closest live, if it may."""
@@ -400,6 +422,8 @@ class Lookup(Generic[C]):
             else:
                 self._retell(known, path, candidate, referrer.node_id)
         self.counters["learned"] += len(fresh)
+        if not fresh:
+            return
         idle = [p for p in range(len(self._paths)) if p != path and not self._has_hope(p)]
         self._deal(fresh, [path, *idle], referrer.node_id)
 

@@ -8,7 +8,7 @@ without an open session is asked one by one, as its first question may travel in
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..constants import MAX_FINDS, MAX_PAGE, MAX_STORE_RECORDS
 from ..errors import Closed, PeerError, RemoteError, WireCode
@@ -41,10 +41,10 @@ class _Batch:
 
     def parts(self, answer: Answer) -> list[Answer]:
         """Each question's share of the answer; a STORED belongs to all, its receipts name the records."""
-        share = replace(answer, bytes=answer.bytes // len(self.bodies))
-        if isinstance(answer.body, ValuesList):
-            return [replace(share, body=body) for body in answer.body.answers]
-        return [share] * len(self.bodies)
+        a = answer
+        bodies = a.body.answers if isinstance(a.body, ValuesList) else [a.body] * len(self.bodies)
+        size = a.bytes // len(self.bodies)
+        return [Answer(a.node_id, a.group, b, a.envelope, a.request, a.rtt_s, size) for b in bodies]
 
 
 class Gathering:
@@ -54,7 +54,7 @@ class Gathering:
         self._peers = peers
         self._batches: dict[tuple[NodeId, type[Body], bool], _Batch] = {}
 
-    async def request(self, to: VerifiedContact, body: Body) -> Answer:
+    async def request(self, to: VerifiedContact, body: Body, timeout_s: float | None = None) -> Answer:
         """Ask a peer.  Raises as `Peers.request` does."""
         match body:
             case FindValue() if body.cursor is None:
@@ -63,22 +63,26 @@ class Gathering:
                 size = sum(len(r.tbs) + len(r.signature) for r in body.records)
                 replica = body.replica
             case _:
-                return await self._peers.request(to, body)
+                return await self._peers.request(to, body, timeout_s)
         if to.node_id not in self._peers.sessions:
-            return await self._peers.request(to, body)
+            return await self._peers.request(to, body, timeout_s)
         entry = (to.node_id, type(body), replica)
         batch = self._batches.get(entry)
         if batch is None or not batch.has_room(body, size):
             batch = self._batches[entry] = _Batch([body], size)
-            return await self._lead(to, entry, batch)
+            return await self._lead(to, entry, batch, timeout_s)
         batch.bodies.append(body)
         batch.size += size
         part: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         batch.others.append(part)
-        return await part or await self._peers.request(to, body)
+        return await part or await self._peers.request(to, body, timeout_s)
 
     async def _lead(
-        self, to: VerifiedContact, entry: tuple[NodeId, type[Body], bool], batch: _Batch
+        self,
+        to: VerifiedContact,
+        entry: tuple[NodeId, type[Body], bool],
+        batch: _Batch,
+        timeout_s: float | None,
     ) -> Answer:
         """Let the others of this turn join, ask for all, and hand out the parts."""
         try:
@@ -86,9 +90,9 @@ class Gathering:
             if self._batches.get(entry) is batch:
                 del self._batches[entry]
             if not batch.others:
-                return await self._peers.request(to, batch.bodies[0])
+                return await self._peers.request(to, batch.bodies[0], timeout_s)
             self._peers.env.counters["questions_gathered"] += len(batch.bodies)
-            mine, *theirs = batch.parts(await self._peers.request(to, batch.merged()))
+            mine, *theirs = batch.parts(await self._peers.request(to, batch.merged(), timeout_s))
             for part, answer in zip(batch.others, theirs, strict=True):
                 _settle(part, answer)
             return mine
@@ -102,7 +106,7 @@ class Gathering:
         finally:
             for part in batch.others:  # an older peer, or we were cancelled: each asks by itself
                 _settle(part, None)
-        return await self._peers.request(to, batch.bodies[0])
+        return await self._peers.request(to, batch.bodies[0], timeout_s)
 
 
 def _settle(part: asyncio.Future[Answer | None], answer: Answer | None) -> None:

@@ -33,8 +33,8 @@ class Hunt:
     """slot -> nodes that signed a receipt in the repair round"""
     claims: dict[bytes, dict[NodeId, None]] = field(default_factory=dict)
     """record id -> who says it holds this record, which nobody has sent yet"""
-    in_full: dict[NodeId, float] = field(default_factory=dict)
-    """Who was asked for records rather than ids -> when (loop seconds) we stop counting on it."""
+    in_full: list[NodeId] = field(default_factory=list)
+    """Who was asked for records rather than ids."""
     chased: dict[NodeId, None] = field(default_factory=dict)
     """Who was asked to send what it claims to hold."""
     answers_to_skip: int = 0
@@ -106,9 +106,10 @@ class Hunt:
         else:
             self.claims.setdefault(record_id, {})[node] = None
 
-    def records_coming(self, now: float) -> int:
-        """How many were asked for records and may still send them soon."""
-        return sum(until > now for until in self.in_full.values())
+    @property
+    def records_due(self) -> int:
+        """How many were asked for records and are not late with them."""
+        return sum(self.walk.lookup.is_due(node) for node in self.in_full) if self.walk is not None else 0
 
     def claimers(self) -> dict[NodeId, None]:
         """Who claims to hold something that was not seen yet: their answers are not complete."""

@@ -17,6 +17,10 @@ from .gathering import Gathering
 from .peers import Peers
 from .routing import Routing
 
+BUSY_ABOVE = 64
+"""Questions under way beyond which late answers say more of our own load than of whom we asked: they are not
+hedged, which would only add to it, and get the longest time-out."""
+
 OnAnswer = Callable[[Answer, int], bool]
 """(answer, path) -> True to end the lookup here."""
 Make = Callable[[Query[VerifiedContact], bytes], Body]
@@ -30,6 +34,8 @@ class Walk:
     lookup: Lookup[VerifiedContact]
     make: Make
     on_answer: OnAnswer
+    may_suffice: Callable[[int], bool] | None = None
+    """(answers due) -> whether they may be enough, so that nobody else need be asked meanwhile."""
     answers: dict[bytes, Answer] = field(default_factory=dict)
     bytes: int = 0
     queries: int = 0
@@ -71,6 +77,7 @@ class Lookups:
             max_per_answer_group=params.limits.answer_per_group,
             group_limits=params.address_groups,
             hedge_after=self._peers.round_trips.hedge,
+            is_busy=lambda: self.is_busy,
             same_contact=lambda a, b: a.addresses == b.addresses,
         )
         self._env.counters["lookups"] += 1
@@ -127,8 +134,10 @@ class Lookups:
         while not walk.is_stopped:
             if self._is_closed:
                 raise Closed("this node was closed")
-            for query in walk.lookup.next(loop.time()):
-                task = loop.create_task(self._ask(walk, query))
+            queries = self._to_ask(walk, loop.time())
+            known = {path: _heads(walk.lookup.told(path, MAX_KNOWN)) for path in {q.path for q in queries}}
+            for query in queries:
+                task = loop.create_task(self._ask(walk, query, known[query.path]))
                 self._tasks[task] = None
                 task.add_done_callback(self._finished)
                 task.add_done_callback(lambda _: walk.wake.set())  # also where it never began
@@ -143,12 +152,27 @@ class Lookups:
                 if timer is not None:
                     timer.cancel()
 
+    @staticmethod
+    def _to_ask(walk: Walk, now: float) -> list[Query[VerifiedContact]]:
+        due = walk.lookup.answers_due(now) if walk.may_suffice is not None else 0
+        if due and walk.may_suffice is not None and walk.may_suffice(due):
+            return []
+        return walk.lookup.next(now)
+
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a lookup query failed unexpectedly", "exception": error, "task": task}
             )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more is under way than one lookup or a few would ask."""
+        return len(self._tasks) > BUSY_ABOVE
+
+    def _timeout_s(self) -> float | None:
+        return self._env.config.request_timeout_s if self.is_busy else None
 
     async def close(self) -> None:
         """Give up every question under way; who drives a walk gets Closed."""
@@ -158,12 +182,13 @@ class Lookups:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, walk: Walk, query: Query[VerifiedContact]) -> None:
+    async def _ask(self, walk: Walk, query: Query[VerifiedContact], known: bytes) -> None:
         loop = asyncio.get_running_loop()
         walk.queries += 1
-        known = b"".join(n[:KNOWN_PREFIX] for n in walk.lookup.told(query.path, MAX_KNOWN))
         try:
-            answer = await self._gathering.request(query.contact, walk.make(query, known))
+            answer = await self._gathering.request(
+                query.contact, walk.make(query, known), self._timeout_s()
+            )
             body = answer.body
             assert isinstance(body, Nodes | Values)
         except (RemoteError, Closed):
@@ -189,7 +214,7 @@ class Lookups:
     async def _ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
         walk.queries += 1
         try:
-            answer = await self._gathering.request(contact, body)
+            answer = await self._gathering.request(contact, body, self._timeout_s())
         except (RemoteError, Closed):
             walk.failures += 1
         else:
@@ -200,3 +225,8 @@ class Lookups:
         finally:
             walk.further -= 1
             walk.wake.set()
+
+
+def _heads(ids: list[bytes]) -> bytes:
+    """Node ids as a question names them."""
+    return b"".join([node_id[:KNOWN_PREFIX] for node_id in ids])

@@ -317,7 +317,9 @@ class Publisher:
     ) -> None:
         said = StoreReceipt(to.node_id, group, UNREACHED, 0, counts)
         try:
-            answer = await self._gathering.request(to, Store((placement.record.wire,)))
+            # Longer than a question's: the other side writes to its disk, and nobody waits for the slowest.
+            limit_s = self._env.config.request_timeout_s
+            answer = await self._gathering.request(to, Store((placement.record.wire,)), limit_s)
             placement.bytes += answer.bytes
             said = self._read(placement.record, answer, said)
         except PeerError as e:

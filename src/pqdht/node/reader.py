@@ -26,7 +26,10 @@ from .peers import Peers
 from .results import Evidence, GetResult
 
 ASKED_IN_FULL = 2
-"""Nodes asked to send the record itself before it is there: one may lack it or be slow."""
+"""Nodes asked to send the record itself before it is there: one may lack it or be slow.  Where so much is
+under way that bytes count more than a round trip, one."""
+NOBODY = bytes(32)
+"""`closer_than`: no contacts."""
 PAGES_MOST = 8
 """Further pages asked of one node under a crowded topic."""
 SEEN_KEPT = 65_536
@@ -115,18 +118,34 @@ class Reader:
                 end=self._env.config.path_end,
                 parallel=1 if hunt.ends_at_first else None,
             )
+            if consistency == "majority" and not hunt.is_topic_of_all:
+                hunt.walk.may_suffice = lambda due: self._may_suffice(hunt, due)
         except NotBootstrapped:
             hunt.walk = None
         return hunt
+
+    def _may_suffice(self, hunt: Hunt, due: int) -> bool:
+        """Whether the answers on their way would make a majority if all confirmed: then a question more
+        would mostly be wasted."""
+        return due >= self._short(hunt)
+
+    def _short(self, hunt: Hunt) -> int:
+        """Confirmations still missing, roughly: by node, whoever holds something confirming it.  The rule
+        itself decides what is enough."""
+        assert hunt.walk is not None
+        holders = len(hunt.held) + len(hunt.claimers())
+        empty = len(hunt.groups) - holders
+        known = min(self._env.params.k, hunt.walk.lookup.live)
+        return (known - empty) // 2 + 1 - holders
 
     def _question(self, hunt: Hunt, query: Query[VerifiedContact], known: bytes) -> FindValue:
         """The record travels from a few; the others only say which they hold (section 4)."""
         key, owner = hunt.locator.key(), hunt.owner
         if hunt.is_topic_of_all or hunt.ends_at_first or hunt.records:
             return FindValue(key, owner, tuple(hunt.records)[:MAX_HAVE], known=known)
-        brief = hunt.records_coming(asyncio.get_running_loop().time()) >= ASKED_IN_FULL
+        brief = hunt.records_due >= (1 if self._lookups.is_busy else ASKED_IN_FULL)
         if not brief:
-            hunt.in_full[NodeId(query.node_id)] = query.hedge_at
+            hunt.in_full.append(NodeId(query.node_id))
         return FindValue(key, owner, known=known, brief=brief)
 
     def _time_limit(self, hunt: Hunt, timeout_s: float) -> _TimeLimit:
@@ -139,8 +158,9 @@ class Reader:
         if thorough:
             hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
         await self._drive(hunt, hunt.walk)
-        slot = hunt.slot_of(hunt.owner)
-        if not thorough and not self._is_final(hunt, self._confirm(hunt, slot)):
+        if hunt.walk.is_stopped or thorough:
+            return
+        if not self._is_final(hunt, self._confirm(hunt, hunt.slot_of(hunt.owner))):
             self._env.counters["lookups_in_doubt"] += 1
             hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
             await self._drive(hunt, hunt.walk)
@@ -158,7 +178,8 @@ class Reader:
         for node in nodes:
             contact = self._contact(hunt, node)
             if contact is not None:
-                question = FindValue(hunt.locator.key(), hunt.owner, tuple(hunt.records)[:MAX_HAVE])
+                have = tuple(hunt.records)[:MAX_HAVE]
+                question = FindValue(hunt.locator.key(), hunt.owner, have, closer_than=NOBODY)
                 self._lookups.ask_further(walk, contact, question, hunt.paths[node])
         return bool(nodes)
 
@@ -169,14 +190,13 @@ class Reader:
         node = answer.node_id
         hunt.groups[node] = answer.group
         hunt.paths[node] = path
-        hunt.in_full.pop(node, None)
         for wire in body.records:
             self._take(hunt, node, wire)
         for record_id in body.same:
             hunt.claimed(node, record_id)
         if body.cursor is not None:
             hunt.cursors.append((node, body.cursor))
-        if hunt.claims and not hunt.records_coming(asyncio.get_running_loop().time()):
+        if hunt.claims and not hunt.records_due:
             self._chase(hunt)
         return self._may_end(hunt)
 
@@ -191,9 +211,11 @@ class Reader:
         hunt.answers_to_skip -= 1
         if hunt.answers_to_skip > 0:
             return False
+        if not hunt.ends_at_first and (short := self._short(hunt)) > 0:
+            hunt.answers_to_skip = short
+            return False
         confirmation = self._confirm(hunt, hunt.slot_of(hunt.owner), early=True)
-        short = confirmation.holding - 2 * confirmation.confirmations
-        hunt.answers_to_skip = short // 2 + 1
+        hunt.answers_to_skip = (confirmation.holding - 2 * confirmation.confirmations) // 2 + 1
         return self._is_final(hunt, confirmation)
 
     def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> None:
