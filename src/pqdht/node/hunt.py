@@ -39,6 +39,8 @@ class Hunt:
     """Who was asked to send what it claims to hold."""
     answers_to_skip: int = 0
     """Answers that cannot yet confirm anything, going by the last count."""
+    decided_on: int = 0
+    """How many records were known when the rule held."""
     cursors: list[tuple[NodeId, bytes]] = field(default_factory=list)
     own: bool = False
     """Whether this node held a copy before the GET."""
@@ -55,6 +57,11 @@ class Hunt:
     def ends_at_first(self) -> bool:
         """Whether one valid record is enough."""
         return self.locator.kind == Kind.CONTENT or self.consistency == "first"
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the rule held, and no other record came since."""
+        return 0 < self.decided_on == len(self.records)
 
     def slot_of(self, owner: OwnerId | None) -> bytes:
         """The slot a caller asks about; of a topic without an owner the first."""

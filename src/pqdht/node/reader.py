@@ -158,7 +158,7 @@ class Reader:
         if thorough:
             hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
         await self._drive(hunt, hunt.walk)
-        if hunt.walk.is_stopped or thorough:
+        if hunt.is_decided or thorough:
             return
         if not self._is_final(hunt, self._confirm(hunt, hunt.slot_of(hunt.owner))):
             self._env.counters["lookups_in_doubt"] += 1
@@ -208,6 +208,8 @@ class Reader:
         """
         if hunt.consistency == "all" or hunt.is_topic_of_all or not hunt.records:
             return False
+        if hunt.is_decided:
+            return True
         hunt.answers_to_skip -= 1
         if hunt.answers_to_skip > 0:
             return False
@@ -216,7 +218,9 @@ class Reader:
             return False
         confirmation = self._confirm(hunt, hunt.slot_of(hunt.owner), early=True)
         hunt.answers_to_skip = (confirmation.holding - 2 * confirmation.confirmations) // 2 + 1
-        return self._is_final(hunt, confirmation)
+        if self._is_final(hunt, confirmation):
+            hunt.decided_on = len(hunt.records)
+        return hunt.is_decided
 
     def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> None:
         """Believe a record only after every check; anything else is counted, and never counts."""
