@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.figures import progress
 from benchmarks.network import VALUE_BYTES
 from benchmarks.provider import loop_factory
-from benchmarks.wan_link import host
+from benchmarks.wan_link import host, put_first
 from benchmarks.wan_nodes import parameters
 from pqdht.config import Config, Consistency
 from pqdht.constants import ParameterSet
@@ -183,6 +183,7 @@ async def serve() -> None:
 
 
 def main() -> int:
+    put_first()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.figures import progress
 from benchmarks.network import VALUE_BYTES
 from benchmarks.provider import loop_factory
-from benchmarks.wan_link import host
+from benchmarks.wan_link import host, put_first
 from pqdht.config import Config
 from pqdht.constants import TESTNET, ParameterSet
 from pqdht.daemon.service import SWITCH_INTERVAL_S
@@ -55,12 +55,13 @@ async def serve(count: int, keys: int, k: int) -> None:
             for node in batch:
                 await stack.enter_async_context(node)
             await asyncio.gather(*(node.bootstrapped(60) for node in batch))
-            await asyncio.gather(*(node.find_node(node.node_id) for node in batch))
             nodes += batch
         progress(f"  {count} nodes joined; each looks around once more")
-        for node in nodes:
-            await node.find_node(node.node_id)
-        print(json.dumps(await put(nodes, keys)), flush=True)
+        for begin in range(0, count, AT_ONCE):
+            await asyncio.gather(*(node.find_node(node.node_id) for node in nodes[begin : begin + AT_ONCE]))
+        said = await put(nodes, keys)
+        put_first()
+        print(json.dumps(said), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

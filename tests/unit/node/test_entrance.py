@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def network(**settings: object) -> Net:
+def network(**settings: Any) -> Net:
     return Net(simulator={"latency": Constant(RTT)}, **settings)
 
 
