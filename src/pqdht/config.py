@@ -43,7 +43,8 @@ class Config:
     paths: int = 4
     """Disjoint lookup paths (d). More resists more Sybils and costs more questions."""
     parallel: int = 3
-    """Questions in flight on one path (Kademlia's alpha). More is faster and wastes more."""
+    """Questions in flight on one path (Kademlia's alpha), twice as many with those that take a dial. More is
+    faster and wastes more."""
     path_end: int = 6
     """A path ends when its own closest this many have answered (k'): 4 x 5 would be exactly k."""
     path_end_doubt: int = 8
@@ -51,7 +52,7 @@ class Config:
     consistency: Consistency = "majority"
     """When GET is sure: `first` valid record, a `majority` of holders, or `all` of the k closest."""
     dial_timeout_s: float = 5.0
-    """Bound on connecting and shaking hands."""
+    """Upper bound on connecting; measured round trips make it shorter."""
     request_timeout_s: float = 5.0
     """Upper bound on one answer; measured round trips make it much shorter for known peers."""
     lookup_timeout_s: float = 30.0

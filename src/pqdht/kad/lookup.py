@@ -9,7 +9,9 @@ Results are united only for choosing.
 
 *Live* means neither failed nor slow.  A question past its hedge time is slow: the path asks one more
 candidate and no longer waits for the slow one, but a late answer still counts.  At most `parallel`
-slow questions per path are hedged, so an overloaded network is not asked ever more.
+slow questions per path are hedged, so an overloaded network is not asked ever more.  A path with nobody
+else left waits for the slow ones all the same: until they fail, or until its patience with them ends and
+k others have answered.
 
 The driver calls `next(now)`, asks what it gets, reports `on_reply` or `on_failure`, and calls
 `next` again after each and at `next_deadline()`, until `done`.  The same calls give the same queries.
@@ -99,6 +101,11 @@ class _Peer(Generic[C]):
     depth: int = 0
     hedge_at: float = inf
     deadline: float = inf
+    patience_at: float = inf
+    is_overdue: bool = False
+    """Slow past all patience."""
+    is_cold: bool = False
+    """Reaching it takes a dial first."""
 
     def is_open_to(self, path: int) -> bool:
         """Whether `path`, which was told of this node, may count on it: nobody's so far, or its own."""
@@ -117,8 +124,11 @@ class Lookup(Generic[C]):
     """One walk towards `target` (32 B).
 
     `end` is k', `parallel` the questions in flight per path.  `rank` (higher first) orders candidates
-    inside one common prefix length only.  `timeout_of` and `hedge_after` give seconds per node id;
-    without the first the driver alone reports failures, without the second nobody is slow.  With
+    inside one common prefix length only.  `timeout_of`, `hedge_after` and `patience_of` give seconds per
+    node id; without the first the driver alone reports failures, without the second nobody is slow, without
+    the third the slow are waited for until they fail.  Questions to
+    peers that `is_cold` (they must be dialled first) take no place of the `parallel`: waiting for dials one
+    after the other is most of a cold lookup's time.  A path has at most 2 `parallel` in flight in all.  With
     `group_limits`, at most `max_per_answer_group` contacts of one group are taken from one answer, so
     that nobody can aim us at a victim, and seeds of one group go to one path.  `max_queries` bounds
     what a web of liars can cost.
@@ -144,6 +154,8 @@ class Lookup(Generic[C]):
         timeout_of: Callable[[bytes], float] | None = None,
         hedge_after: Callable[[bytes], float] | None = None,
         is_busy: Callable[[], bool] = lambda: False,
+        patience_of: Callable[[bytes], float] | None = None,
+        is_cold: Callable[[bytes], bool] | None = None,
         same_contact: Callable[[C, C], bool] = eq,
     ) -> None:
         self.target = target
@@ -158,6 +170,8 @@ class Lookup(Generic[C]):
         self._timeout_of = timeout_of
         self._hedge_after = hedge_after
         self._is_busy = is_busy
+        self._patience_of = patience_of
+        self._is_cold = is_cold
         self._same_contact = same_contact
         self._peers: dict[bytes, _Peer[C]] = {}
         self._all: list[_Peer[C]] = []  # ascending distance
@@ -226,7 +240,8 @@ class Lookup(Generic[C]):
         """When to call `next` again although nothing happened; None if never."""
         flight = self._flight.values()
         hedges = (p.hedge_at for p in flight if p.state is _State.ASKED)
-        earliest = min((*hedges, *(p.deadline for p in flight)), default=inf)
+        patience = (p.patience_at for p in flight if not p.is_overdue)
+        earliest = min((*hedges, *patience, *(p.deadline for p in flight)), default=inf)
         return None if earliest == inf else earliest
 
     def raise_end(self, end: int) -> None:
@@ -331,6 +346,7 @@ class Lookup(Generic[C]):
                 else:
                     peer.state = _State.SLOW
                     self.counters["hedged"] += 1
+            peer.is_overdue = peer.patience_at <= now
 
     def _wanted(self, path: int) -> _Peer[C] | None:
         """Whom `path` should ask next: the first unasked among its own k' closest live, if it may."""
@@ -346,18 +362,19 @@ class Lookup(Generic[C]):
         return None
 
     def _may_ask(self, path: int) -> bool:
-        mine = [p.state is _State.SLOW for p in self._flight.values() if p.path == path]
-        slow = sum(mine)
-        return len(mine) - slow < self._parallel and len(mine) < 2 * self._parallel
+        mine = [p.state is _State.SLOW or p.is_cold for p in self._flight.values() if p.path == path]
+        aside = sum(mine)
+        return len(mine) - aside < self._parallel and len(mine) < 2 * self._parallel
 
     def _has_ended(self, path: int) -> bool:
         room = self._end
         waits_for_slow = False
+        has_enough = len(self._answered) >= self.k
         for peer in self._paths[path]:
             if not peer.is_open_to(path):
                 continue
             if peer.state is _State.SLOW:
-                waits_for_slow = True
+                waits_for_slow = waits_for_slow or not (peer.is_overdue and has_enough)
             elif peer.state is not _State.ANSWERED:
                 return False
             else:
@@ -375,6 +392,9 @@ class Lookup(Generic[C]):
         peer.depth = 0 if referrer is None else self._peers[referrer].depth + 1
         peer.deadline = now + self._timeout_of(peer.node_id) if self._timeout_of else inf
         peer.hedge_at = now + self._hedge_after(peer.node_id) if self._hedge_after else inf
+        peer.patience_at = now + self._patience_of(peer.node_id) if self._patience_of else inf
+        peer.is_overdue = False
+        peer.is_cold = self._is_cold is not None and self._is_cold(peer.node_id)
         self._flight[peer.node_id] = peer
         return Query(path, peer.node_id, candidate.contact, peer.hedge_at, peer.deadline)
 

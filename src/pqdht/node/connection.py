@@ -10,19 +10,17 @@ import asyncio
 from enum import IntEnum
 
 from ..channel.handshake import Handshake, HandshakeMessage, PeerHello
-from ..channel.hello import MAX_EARLY
 from ..channel.session import Frame, FrameKind, Session
 from ..envelope import ZEROS, is_request
 from ..errors import HandshakeFailed, PeerTimeout, PeerUnreachable, RemoteError, WireCode
 from ..transport.base import Link
 from ..wire.codec import encode
 from ..wire.messages import EARLY_TYPES, Body, Envelope, decode_envelope
+from .early import fit_early
 from .exchange import Exchange, Host, Question
 
 HELD_MOST = 65_536
 """Bytes taken while our own handshake message waits for its signature."""
-EARLY_ANSWER_MOST = MAX_EARLY - 6 * 1024
-"""Bytes of an answer's body that fit into a handshake message with their envelope and its proof."""
 RETIRE_AFTER_S = 1.0
 """A replaced session stays so long, for the questions that crossed its replacement."""
 SILENT_DELAY_S = 0.5
@@ -270,11 +268,12 @@ class Connection:
             replies.append(self.exchange.refusal(WireCode.BUSY, wait))
         else:
             self.exchange.serve(e, replies.append)
-        if len(encode(replies[0])) > EARLY_ANSWER_MOST:
+        answer = fit_early(replies[0], self._env.suite)
+        if answer is None:
             return None  # the caller asks again in the session
         self._has_peer_signed = True
         self._env.counters["early_requests_served"] += 1
-        return e, m, replies[0]
+        return e, m, answer
 
     def _open(self, last: HandshakeMessage | None) -> None:
         """The handshake is done: the session begins.  `last` is the message that ended it, if read."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from ..errors import PqdhtError
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
+from ..kad.lookup import Candidate
 from ..wire.address import Address
-from ..wire.messages import Ping
+from ..wire.messages import FindNode, Nodes
 from .environment import Environment, split_bootstrap
+from .exchange import Answer
 from .lookups import Lookups
 from .peers import Peers
 from .routing import Routing
@@ -37,30 +39,41 @@ class Entrance:
         self._peers = peers
         self._routing = routing
         self._lookups = lookups
+        self._hints: list[Candidate[VerifiedContact]] = []
+        """Neighbours that the first answers named: where the look around begins."""
 
     async def join(self) -> None:
         """Try remembered peers and bootstrap entries until somebody answers; come back if all go."""
         delay = RETRY_FIRST_S
-        while True:
-            await self._try_all()
-            if len(self._routing.table) or not self._env.config.bootstrap:
-                break
+        while not await self._enter():
             await asyncio.sleep(delay * self._env.dice.uniform(0.8, 1.2))
             delay = min(RETRY_MOST_S, 2 * delay)
-        self.is_open.set()
-        if len(self._routing.table):
-            _log.info("joined: %d peers so far", len(self._routing.table))
-            await self._explore()
         waited = 0.0
         while True:
             pause = RETRY_MOST_S * self._env.dice.uniform(0.8, 1.2)
             await asyncio.sleep(pause)
             waited += pause
             if not len(self._routing.table):
-                await self._try_all()
+                await self._attempt(self._tries())
             elif waited >= REJOIN_S:
                 waited = 0.0
                 await self._rejoin()
+
+    async def _enter(self) -> bool:
+        """Ask all at once and go on with the first answer, whoever else is silent. Whether we are in."""
+        async with asyncio.TaskGroup() as group:
+            waiting = {group.create_task(self._attempt([attempt])) for attempt in self._tries()}
+            while waiting and not len(self._routing.table):
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not len(self._routing.table):
+                if self._env.config.bootstrap:
+                    return False
+                self.is_open.set()
+                return True
+            self.is_open.set()
+            _log.info("joined: %d peers so far", len(self._routing.table))
+            await self._explore()
+        return True
 
     async def _remember(self) -> None:
         """At once: who is killed in the first minute should not have to begin anew."""
@@ -81,14 +94,25 @@ class Entrance:
             self._env.counters["rejoined"] += 1
             await self._explore()
 
-    async def _try_all(self) -> None:
+    def _tries(self) -> list[Coroutine[Any, Any, object]]:
+        """Every way in: some of the remembered peers, and the bootstrap entries."""
         known = self._routing.load()
         self._env.dice.shuffle(known)
         tries: list[Coroutine[Any, Any, object]] = [
-            self._peers.request(contact, Ping()) for contact in known[: self._env.params.k]
+            self._look_around(self._peers.request(contact, self._about_us()))
+            for contact in known[: self._env.params.k]
         ]
-        tries += [self._greet(entry) for entry in self._env.config.bootstrap]
-        await self._attempt(tries)
+        return tries + [self._greet(entry) for entry in self._env.config.bootstrap]
+
+    def _about_us(self) -> FindNode:
+        """What is asked first: who our neighbours are. It travels in the handshake as a PING would."""
+        return FindNode(self._env.identity.node_id)
+
+    async def _look_around(self, asking: Awaitable[Answer]) -> None:
+        """Take the neighbours that an answer names for later."""
+        answer = await asking
+        assert isinstance(answer.body, Nodes)
+        self._hints += self._routing.candidates(answer.body.contacts)
 
     async def _attempt(self, tries: list[Coroutine[Any, Any, object]]) -> bool:
         """All at once; whether one of them succeeded."""
@@ -108,7 +132,7 @@ class Entrance:
             return
         errors = self._env.join_errors
         try:
-            await self._peers.request(await self.reach(node_id, address), Ping())
+            await self._look_around(self._peers.ask_address(NodeId(node_id), address, self._about_us()))
         except PqdhtError as e:
             if errors.get(entry) != str(e):  # once, not at every retry
                 _log.warning("cannot join through %s: %s", entry, e)
@@ -124,12 +148,16 @@ class Entrance:
         return contact if contact.addresses else contact.with_addresses([str(address)])
 
     async def _explore(self) -> None:
+        """Our neighbourhood and walks elsewhere, all at once: a first GET goes on over what they open."""
         end = self._env.config.path_end
-        try:
-            await self._lookups.find(self._env.identity.node_id, end=end)
-            for _ in range(FIRST_WALKS):
-                await self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True)
-        except PqdhtError as e:
-            _log.info("the first look around failed: %s", e)
-            self._env.counters["explorations_failed"] += 1
+        hints, self._hints = self._hints, []
+        walks = [self._lookups.find(self._env.identity.node_id, end=end, hints=hints)]
+        for _ in range(FIRST_WALKS):
+            walks.append(self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True))
+        for outcome in await asyncio.gather(*walks, return_exceptions=True):
+            if isinstance(outcome, PqdhtError):
+                _log.info("the first look around failed: %s", outcome)
+                self._env.counters["explorations_failed"] += 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
         await self._remember()

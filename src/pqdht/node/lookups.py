@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..constants import KNOWN_PREFIX, MAX_KNOWN
 from ..errors import Closed, NotBootstrapped, RemoteError
 from ..identity.contact import VerifiedContact
-from ..kad.lookup import Lookup, Query
+from ..kad.lookup import Candidate, Lookup, Query
 from ..wire.messages import Body, FindNode, Nodes, Values
 from .environment import Environment
 from .exchange import Answer
@@ -58,10 +58,20 @@ class Lookups:
         self._is_closed = False
 
     def begin(
-        self, target: bytes, make: Make, on_answer: OnAnswer, *, end: int, parallel: int | None = None
+        self,
+        target: bytes,
+        make: Make,
+        on_answer: OnAnswer,
+        *,
+        end: int,
+        parallel: int | None = None,
+        hints: Sequence[Candidate[VerifiedContact]] = (),
     ) -> Walk:
-        """A walk towards `target` that asks `make` of each node, `parallel` at a time on each path.
-        Raises NotBootstrapped."""
+        """A walk towards `target` that asks `make` of each node. Raises NotBootstrapped.
+
+        `parallel`: at a time on each path.  `hints`: whom to ask besides those of the table, as if one of
+        these had named them.
+        """
         config, params = self._env.config, self._env.params
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
         seeds = self._routing.seeds(target, max(params.k, config.paths * config.path_end))
@@ -73,25 +83,33 @@ class Lookups:
             paths=config.paths,
             end=end,
             parallel=parallel or config.parallel,
-            seeds=seeds,
+            seeds=[*hints, *seeds],  # of one node what the table says counts
             max_per_answer_group=params.limits.answer_per_group,
             group_limits=params.address_groups,
-            hedge_after=self._peers.round_trips.hedge,
+            hedge_after=self._peers.hedge,
             is_busy=lambda: self.is_busy,
+            patience_of=self._peers.patience,
+            is_cold=self._peers.is_cold,
             same_contact=lambda a, b: a.addresses == b.addresses,
         )
         self._env.counters["lookups"] += 1
         return Walk(lookup, make, on_answer)
 
     async def find(
-        self, target: bytes, *, end: int, is_sample: bool = False, make: Make | None = None
+        self,
+        target: bytes,
+        *,
+        end: int,
+        is_sample: bool = False,
+        make: Make | None = None,
+        hints: Sequence[Candidate[VerifiedContact]] = (),
     ) -> Walk:
         """FIND_NODE (or what `make` makes) towards a target until every path ended.
 
         A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
         make = make or (lambda _, known: FindNode(target, known=known))
-        walk = self.begin(target, make, lambda _answer, _path: False, end=end)
+        walk = self.begin(target, make, lambda _answer, _path: False, end=end, hints=hints)
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
                 await self.drive(walk)

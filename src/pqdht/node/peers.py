@@ -31,7 +31,7 @@ from .connection import Connection
 from .environment import Environment
 from .exchange import Answer, Question, Reply
 from .signing import MessageSigner, MessageVerifier
-from .timeouts import RoundTrips
+from .timeouts import DIAL_TRIPS, RoundTrips, Silent
 
 COSTS: dict[int, tuple[float, float]] = {
     MessageType.FIND_NODE: (1.5, 0.0),
@@ -89,6 +89,9 @@ class Peers:
         """H(KEM key) -> (its node, the key), of completed handshakes"""
         self._reached: OrderedDict[tuple[NodeId, Address], None] = OrderedDict()
         """Where a node answered as itself: dials there are nobody's aim at a victim."""
+        self._silent = Silent()
+        self._heard_at = 0.0
+        """When anybody answered last, in the event loop's seconds."""
         self._params = HandshakeParams(
             suite=env.suite,
             network_tag=env.network_tag,
@@ -144,6 +147,7 @@ class Peers:
 
     def _measured(self, answer: Answer) -> Answer:
         self.round_trips.measured(answer.node_id, answer.rtt_s)
+        self._heard_at = asyncio.get_running_loop().time()
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
@@ -151,8 +155,7 @@ class Peers:
         dialing = self._dialing.get(dial)
         early: Question | None = None
         if dialing is None:
-            if self.env.config.early == "reads" and message_type(question.body) in EARLY_TYPES:
-                early = question
+            early = question if self._may_be_early(question.body) else None
             dialing = asyncio.ensure_future(self._dial(to, early))
             self._dialing[dial] = dialing
             dialing.add_done_callback(lambda f: self._dialed(dial, f))
@@ -170,12 +173,48 @@ class Peers:
         if not dialing.cancelled():
             dialing.exception()  # whoever waits has it too; nobody waiting is no error
 
-    async def connect_address(self, node_id: NodeId, address: Address) -> Connection:
+    async def connect_address(
+        self, node_id: NodeId, address: Address, early: Question | None = None
+    ) -> Connection:
         """Join through a bare `<node id>@address`: pqXX, as the KEM key is not known yet."""
         conn = self._session(node_id)
         if conn is not None:
             return conn
-        return await self._dial_address(node_id, address, None, None)
+        return await self._dial_address(node_id, address, None, early)
+
+    async def ask_address(self, node_id: NodeId, address: Address, body: Body) -> Answer:
+        """Ask a bare `<node id>@address`, the question in the handshake where that may be.
+
+        Raises as `request`.
+        """
+        if self._session(node_id) is None and self._may_be_early(body):
+            question = self._question(body, self.env.config.request_timeout_s)
+            try:
+                await self.connect_address(node_id, address, question)
+            except RemoteError as e:
+                question.fail(e)
+            return self._measured(await question.future)
+        return await self.request_over(await self.connect_address(node_id, address), body)
+
+    def _may_be_early(self, body: Body) -> bool:
+        return self.env.config.early == "reads" and message_type(body) in EARLY_TYPES
+
+    # --- what to expect ------------------------------------------------------------------------
+
+    def is_cold(self, node_id: bytes) -> bool:
+        """Whether asking takes a dial."""
+        return node_id not in self.sessions
+
+    def hedge(self, node_id: bytes) -> float:
+        """Seconds after which to ask somebody else as well: 0.0 where the last question went unanswered."""
+        conn = self.sessions.get(NodeId(node_id))
+        if conn is None:
+            return self.round_trips.hedge(node_id, DIAL_TRIPS)
+        return 0.0 if conn.exchange.unheard else self.round_trips.hedge(node_id)
+
+    def patience(self, node_id: bytes) -> float:
+        """Seconds after which a lookup with enough answers ends without this node's."""
+        return self.round_trips.patience(node_id, DIAL_TRIPS if self.is_cold(node_id) else 1)
 
     def _session(self, node_id: NodeId) -> Connection | None:
         conn = self.sessions.get(node_id)
@@ -206,7 +245,11 @@ class Peers:
         handshake = Handshake.initiate(
             self._params, expected=node_id, kem_key=kem_key, observed=str(address), now=self.env.clock()
         )
-        verified = (node_id, address) in self._reached
+        where = (node_id, address)
+        verified = where in self._reached
+        if wait := self._silent.wait(where, loop.time()):
+            self.env.counters["dials_held_back"] += 1
+            raise DialHeldBack("it did not answer a moment ago", address=str(address), retry_s=wait)
         if wait := self._dials.begin(address.group, loop.time(), verified=verified):
             self.env.counters["dials_held_back"] += 1
             raise DialHeldBack("too many dials to this address group", address=str(address), retry_s=wait)
@@ -218,19 +261,23 @@ class Peers:
             made.append(conn)
             return conn
 
-        ok = False
+        ok, began = False, loop.time()
         try:
             self.env.counters["dials"] += 1
             transport = self.env.transports[address.scheme]
-            await transport.dial(address, accept, self.env.config.dial_timeout_s)
+            limit = self.round_trips.dial_timeout(self.env.config.dial_timeout_s)
+            await transport.dial(address, accept, limit)
             conn = made[0]
             conn.start()
             await conn.opened
             ok = True
-            self._remember(self._reached, (node_id, address), None)
+            self._remember(self._reached, where, None)
+            self._silent.answered(where)
             return conn
-        except TimeoutError:
-            raise PeerTimeout("no connection in time", address=str(address)) from None
+        except PeerTimeout:
+            if self._heard_at > began:  # else it may be our own network that is silent
+                self._silent.failed(where, loop.time())
+            raise
         finally:
             self._dials.end(address.group, loop.time(), ok=ok)
 

@@ -207,6 +207,28 @@ def test_hedges_are_bounded() -> None:
     assert lookup.counters["asked"] == 6
 
 
+def test_the_cold_take_no_place_of_the_warm_but_are_bounded_too() -> None:
+    warm = {node(i) for i in (4, 5, 6, 7)}
+    lookup = make(named(range(1, 30)), paths=1, parallel=2, end=9, is_cold=lambda i: i not in warm)
+    assert asked(lookup.next(0.0)) == [(0, 1), (0, 2), (0, 3), (0, 4)], "at most twice `parallel` in all"
+    lookup.on_reply(node(1), [], 0.1)
+    assert asked(lookup.next(0.1)) == [(0, 5)]
+    lookup.on_reply(node(2), [], 0.1)
+    assert asked(lookup.next(0.1)) == [], "two warm ones are under way"
+    lookup.on_reply(node(4), [], 0.1)
+    assert asked(lookup.next(0.1)) == [(0, 6)]
+
+
+def test_a_path_waits_for_its_closest_even_if_they_are_cold() -> None:
+    lookup = make(named(range(1, 9)), paths=1, parallel=2, end=2, is_cold=lambda i: i == node(1))
+    lookup.next(0.0)
+    for i in (2, 3):
+        lookup.on_reply(node(i), [], 0.1)
+    assert not ended(lookup)
+    lookup.on_reply(node(1), [], 0.2)
+    assert ended(lookup)
+
+
 def test_a_path_does_not_wait_for_the_slow() -> None:
     lookup = timed(named(range(1, 9)), paths=1, parallel=2, end=2)
     lookup.next(0.0)
@@ -226,6 +248,29 @@ def test_the_last_candidate_is_waited_for_even_if_slow() -> None:
     lookup.next(5.0)
     assert ended(lookup)
     assert lookup.next_deadline() is None
+
+
+def test_patience_with_the_slow_ends_only_where_k_others_answered() -> None:
+    def lookup(k: int) -> Lookup[int]:
+        options: dict[str, Any] = {"timeout_of": lambda _: 5.0, "hedge_after": lambda _: 1.0}
+        slow = Lookup(TARGET, k=k, seeds=named([1, 2, 3]), paths=1, patience_of=lambda _: 2.0, **options)
+        slow.next(0.0)
+        for i in (2, 3):
+            slow.on_reply(node(i), [], 0.5)
+        slow.next(1.0)
+        assert not ended(slow)
+        assert slow.next_deadline() == 2.0
+        slow.next(2.0)
+        assert slow.next_deadline() == 5.0
+        return slow
+
+    enough, too_few = lookup(2), lookup(3)
+    assert ended(enough)
+    assert not ended(too_few)
+    too_few.next(5.0)
+    assert ended(too_few)
+    enough.on_reply(node(1), [], 6.0)
+    assert [a.node_id for a in enough.answered()] == [node(1), node(2), node(3)]
 
 
 def test_a_late_answer_still_counts() -> None:

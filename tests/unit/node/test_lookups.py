@@ -69,7 +69,7 @@ def test_a_walk_goes_round_the_silent_and_stops_when_told() -> None:
 
 def test_a_walk_ends_at_its_time_limit() -> None:
     async def main() -> None:
-        net = Net(lookup_timeout_s=2.0)
+        net = Net(lookup_timeout_s=1.0)
         await net.grow(6)
         for seat in net.seats[1:]:
             net.sim.unreachable(seat.ip)
