@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ..constants import HANDSHAKE_FORMAT, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from ..crypto.api import Suite
-from ..crypto.labels import LENGTH_MASK, NOISE_PROLOGUE
+from ..crypto.labels import NOISE_PROLOGUE
 from ..errors import HandshakeFailed, PeerIdentityMismatch, RemoteError, WireCode
 from ..identity.contact import ContactVerifier
 from ..identity.keys import NodeIdentity, public_key_hash
@@ -37,7 +37,8 @@ from .hello import (
     holds_none,
 )
 from .noise import PQ_IK, PQ_XX, HandshakeState, Pattern, message_sizes
-from .session import MAX_FRAME, Padding, Session
+from .renewal import Renewal, transport_keys
+from .session import MAX_FRAME, RENEW_AFTER_MS, Padding, Session
 
 __all__ = ["Handshake", "HandshakeMessage", "HandshakeParams", "PeerHello", "StrikeRegister"]
 
@@ -76,6 +77,8 @@ class HandshakeParams:
     """Number of lengths the random padding of a handshake frame may have; 1 switches it off."""
     bridge: bool = False
     """As responder, accept pqIK only."""
+    renew_after_ms: int = RENEW_AFTER_MS
+    """Age of a session's keys at which new ones are made."""
     strikes: StrikeRegister = field(default_factory=StrikeRegister)
 
 
@@ -344,20 +347,28 @@ class Handshake:
 
     def session(self, padding: Padding) -> Session:
         """The transport phase; it begins with what was received beyond the last message."""
-        noise = self._noise
-        assert noise is not None
-        send, receive = noise.split()
-        masks = [noise.symmetric.export(LENGTH_MASK + direction) for direction in (b"i", b"r")]
-        send_mask, receive_mask = masks if self._initiator else reversed(masks)
+        noise, params = self._noise, self._params
+        assert noise is not None and noise.rs is not None
+        send, receive = transport_keys(noise)
+        renewal = Renewal(
+            params.suite.kem,
+            params.identity.kem,
+            noise.rs,
+            initiator=self._initiator,
+            network_tag=params.network_tag,
+            handshake_hash=noise.h,
+        )
         return Session(
-            send,
-            receive,
-            send_mask=send_mask,
-            receive_mask=receive_mask,
+            send.cipher,
+            receive.cipher,
+            send_mask=send.mask,
+            receive_mask=receive.mask,
             handshake_hash=noise.h,
             padding=padding,
             opened_at=self._now,
             received=self._reader.rest(),
+            renewal=renewal,
+            renew_after_ms=params.renew_after_ms,
         )
 
     # --- helpers -------------------------------------------------------------------------------

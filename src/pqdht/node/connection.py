@@ -333,24 +333,55 @@ class Connection:
     # --- frames --------------------------------------------------------------------------------
 
     def _on_frames(self, frames: list[Frame]) -> None:
-        assert self.peer is not None
-        for frame in frames:
+        assert self._session is not None
+        while frames:
+            for frame in frames:
+                if self.is_closed:
+                    return
+                self._on_frame(frame)
             if self.is_closed:
                 return
-            self.last_heard = asyncio.get_running_loop().time()
-            self.exchange.unheard = 0
-            if frame.kind == FrameKind.ADDRESSES:
-                self.peer = self.peer.with_address_part(frame.content)
-            if self.phase is Phase.OPEN:
-                self._key()  # a recording, or a borrowed key, cannot send a frame
-            self._prove()
-            if frame.kind == FrameKind.ENVELOPE:
-                self.exchange.on_envelope(frame.content)
-            elif frame.kind == FrameKind.CLOSE:
-                self.link.close()
-                self._end(None)
-                return
-            self.host.heard(self)
+            # A RENEW frame ends a list: what follows it may need the new keys.
+            frames = self._session.receive(b"") if frames[-1].kind == FrameKind.RENEW else []
+        self._renew_if_due()
+
+    def _on_frame(self, frame: Frame) -> None:
+        assert self.peer is not None
+        self.last_heard = asyncio.get_running_loop().time()
+        self.exchange.unheard = 0
+        if frame.kind == FrameKind.ADDRESSES:
+            self.peer = self.peer.with_address_part(frame.content)
+        if self.phase is Phase.OPEN:
+            self._key()  # a recording, or a borrowed key, cannot send a frame
+        self._prove()
+        if frame.kind == FrameKind.ENVELOPE:
+            self.exchange.on_envelope(frame.content)
+        elif frame.kind == FrameKind.RENEW:
+            self._on_renewal(frame.content)
+        elif frame.kind == FrameKind.CLOSE:
+            self.link.close()
+            self._end(None)
+            return
+        self.host.heard(self)
+
+    def _on_renewal(self, content: bytes) -> None:
+        session = self._session
+        assert session is not None
+        before = session.renewed
+        self._write(session.on_renewal(content, self._env.clock()))
+        if session.renewed > before:
+            self._env.counters["sessions_renewed"] += 1
+        if not self.outbound:
+            self.host.renewing(self)
+
+    def _renew_if_due(self) -> None:
+        session, now = self._session, self._env.clock()
+        if session is None or self.is_closed or not session.needs_renewal(now):
+            return
+        if session.is_outworn(now):
+            self.host.outworn(self)
+        elif session.may_renew and self._retiring is None:
+            self._write(session.renew())
 
     def keepalive(self) -> None:
         """About 40 bytes that say we are here."""
@@ -363,12 +394,14 @@ class Connection:
     def _send_frame(self, kind: FrameKind, content: bytes) -> None:
         if self._session is None or self.is_closed:
             return
-        data = self._session.send(kind, content)
-        self.last_sent = asyncio.get_running_loop().time()
-        self.bytes += len(data)
-        self.link.write(data)
-        if self._session.needs_renewal(self._env.clock()):
-            self.host.outworn(self)
+        self._write(self._session.send(kind, content))
+        self._renew_if_due()
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.last_sent = asyncio.get_running_loop().time()
+            self.bytes += len(data)
+            self.link.write(data)
 
 
 def _retrieve(done: asyncio.Future[None]) -> None:

@@ -94,6 +94,7 @@ class Peers:
             identity=env.identity,
             verifier=env.contacts,
             bridge=env.config.bridge,
+            renew_after_ms=int(env.config.renew_interval_s * 1000),
         )
         groups = env.params.address_groups
         mode = Mode.ENFORCE if groups else Mode.OFF
@@ -309,6 +310,10 @@ class Peers:
         if conn.peer is not None and self.sessions.get(conn.peer.node_id) is conn:
             del self.sessions[conn.peer.node_id]  # the next question dials anew
         conn.retire()
+
+    def renewing(self, conn: Connection) -> None:
+        if wait := self._group_cost.spend(conn.group, HANDSHAKE_COST / 2, asyncio.get_running_loop().time()):
+            conn.throttle(wait)  # what is due is always served; the next must wait
 
     def proven(self, conn: Connection) -> None:
         assert conn.peer is not None
