@@ -57,6 +57,8 @@ class Connection:
         self.phase = Phase.SHAKING
         self.is_admitted = self.is_half_open = False
         """Inbound: counted against its group's sessions, and against its unfinished handshakes."""
+        self.is_key_asked = False
+        """Outbound: our signing key was left out, and the peer did not hold it."""
         self.last_heard = self.last_sent = loop.time()
         self.bytes = 0
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -291,6 +293,7 @@ class Connection:
         self.exchange.out_binding = ZEROS if is_early_done else session.handshake_hash
         self.exchange.in_binding = ZEROS if self._has_peer_signed else session.handshake_hash
         self._env.counters["handshakes"] += 1
+        self.is_key_asked = last is not None and last.code == WireCode.NEED_KEY
         if self.outbound:
             # The responder believes our KEM key only once a frame shows that we have the session's keys.
             if handshake.address_part_due:
