@@ -16,7 +16,7 @@ from ..envelope import ZEROS, is_request
 from ..errors import HandshakeFailed, PeerTimeout, PeerUnreachable, RemoteError, WireCode
 from ..transport.base import Link
 from ..wire.codec import encode
-from ..wire.messages import EARLY_TYPES, Body, Envelope, decode_envelope
+from ..wire.messages import Body, Envelope, decode_envelope
 from .exchange import Exchange, Host, Question
 
 HELD_MOST = 65_536
@@ -262,7 +262,10 @@ class Connection:
         if message.early is None or handshake.peer is None:
             return None
         e = decode_envelope(message.early)
-        if e.type not in EARLY_TYPES or not is_request(e):
+        messages = self._env.messages
+        if is_request(e) and not messages.is_known(e.type):
+            return None  # a later version's: the caller asks again in the session, and hears UNSUPPORTED
+        if e.type not in messages.early or not is_request(e):
             raise HandshakeFailed("only reads may travel in a handshake", reason="early type")
         peer = handshake.peer
         m = self.exchange.check(e, peer, message.binding)
@@ -272,7 +275,7 @@ class Connection:
             replies.append(self.exchange.refusal(WireCode.BUSY, wait))
         else:
             self.exchange.serve(e, replies.append)
-        if len(encode(replies[0])) > EARLY_ANSWER_MOST:
+        if len(self._env.messages.encode(replies[0])) > EARLY_ANSWER_MOST:
             return None  # the caller asks again in the session
         self._has_peer_signed = True
         self._env.counters["early_requests_served"] += 1

@@ -26,7 +26,7 @@ from ..transport.base import Link, LinkHandler
 from ..trust.admission import CostLimiter, CountLimiter, DialLimiter
 from ..trust.modes import Mode
 from ..wire.address import Address
-from ..wire.messages import EARLY_TYPES, Body, MessageType, message_type
+from ..wire.messages import Body, MessageType
 from .connection import Connection
 from .environment import Environment
 from .exchange import Answer, Question, Reply
@@ -99,6 +99,7 @@ class Peers:
             network_tag=env.network_tag,
             identity=env.identity,
             verifier=env.contacts,
+            versions=env.messages.versions,
             bridge=env.config.bridge,
             held_key=self._signing_keys.get,
             renew_after_ms=int(env.config.renew_interval_s * 1000),
@@ -159,7 +160,8 @@ class Peers:
         dialing = self._dialing.get(dial)
         early: Question | None = None
         if dialing is None:
-            if self.env.config.early == "reads" and message_type(question.body) in EARLY_TYPES:
+            messages = self.env.messages
+            if self.env.config.early == "reads" and messages.number(question.body) in messages.early:
                 early = question
             dialing = asyncio.ensure_future(self._dial(to, early))
             self._dialing[dial] = dialing
