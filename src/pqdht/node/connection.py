@@ -150,13 +150,17 @@ class Connection:
     def fail(self, error: RemoteError) -> None:
         """The peer broke a rule: end, silently; a failed handshake after a random delay (section 3)."""
         self._env.counters[f"failed.{type(error).__name__}"] += 1
-        if self._session is None and not self.outbound:
-            self.link.pause_reading()
-            delay = self._env.dice.uniform(0.0, SILENT_DELAY_S)
-            asyncio.get_running_loop().call_later(delay, self.link.abort)
-        else:
-            self.link.abort()
+        self._drop()
         self._end(error)
+
+    def _drop(self) -> None:
+        """Break the link: of a caller that showed no key, after a random delay and without a word."""
+        if self.outbound or self.phase >= Phase.KEYED:
+            self.link.abort()
+            return
+        self.link.pause_reading()
+        delay = self._env.dice.uniform(0.0, SILENT_DELAY_S)
+        asyncio.get_running_loop().call_later(delay, self.link.abort)
 
     def close(self) -> None:
         """Say goodbye and end."""
@@ -195,7 +199,7 @@ class Connection:
 
     def _handshake_timed_out(self) -> None:
         self._env.counters["handshakes_timed_out"] += 1
-        self.link.abort()
+        self._drop()
         self._end(PeerTimeout("the handshake did not complete in time", address=str(self.link.remote)))
 
     # --- handshake -----------------------------------------------------------------------------
