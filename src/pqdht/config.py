@@ -63,6 +63,8 @@ class Config:
     """An idle session with a peer outside the table ends after this."""
     keepalive_s: float = 300.0
     """Silence on a table peer's session after which a keep-alive is sent."""
+    renew_interval_s: float = 3600.0
+    """Age of a session's keys at which a new handshake inside it replaces them. Less is more work."""
 
     walk_interval_young_s: float = 300.0
     """Random walk interval in the first half hour."""

@@ -16,18 +16,17 @@ import msgspec
 from .crypto.labels import MESSAGE, REQUEST_HASH, tagged_hash
 from .errors import DecodeError, PeerError, WireCode
 from .wire.messages import (
-    ANSWERS,
+    MESSAGES,
     Body,
     Envelope,
     Error,
     FindNode,
     FindValue,
     FindValues,
-    MessageType,
+    MessageSet,
     Nodes,
     Values,
     ValuesList,
-    decode_body,
 )
 
 ZEROS = bytes(32)
@@ -65,19 +64,19 @@ def with_signature(e: Envelope, signature: bytes) -> Envelope:
     return msgspec.structs.replace(e, signature=signature)
 
 
-def open_answer(answer: Envelope, asked_type: int, asked: Body) -> Body:
+def open_answer(answer: Envelope, asked_type: int, asked: Body, messages: MessageSet = MESSAGES) -> Body:
     """The body of an answer that fits its question. Raises PeerError (ERROR) or DecodeError.
 
     NODES and VALUES repeat the target or key, so that nobody can pass off another question's answer.
     """
-    body = decode_body(answer.type, answer.body)
+    body = messages.decode(answer.type, answer.body)
     if isinstance(body, Error):
         code = WireCode(body.code) if body.code in WireCode.__members__.values() else WireCode.INTERNAL
         raise PeerError(
             f"peer answered {code.name}", code=code, retry_after=body.retry_after, peer_time=body.time
         )
-    if answer.type != ANSWERS.get(asked_type):
-        raise DecodeError(f"{MessageType(answer.type).name} does not answer {MessageType(asked_type).name}")
+    if answer.type != messages.answers.get(asked_type):
+        raise DecodeError(f"{type(body).__name__} does not answer {type(asked).__name__}")
     if _subjects(body) != _subjects(asked):
         raise DecodeError("the answer is about something else than was asked")
     return body

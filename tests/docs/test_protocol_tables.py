@@ -25,6 +25,7 @@ from pqdht.channel.framing import (
     stream,
 )
 from pqdht.channel.noise import PQ_IK, PQ_XX, CipherState, message_sizes
+from pqdht.channel.renewal import Step
 from pqdht.channel.session import FrameKind, Session
 from pqdht.constants import Limits, ParameterSet, parameter_set
 from pqdht.crypto import batch, labels
@@ -215,6 +216,12 @@ def test_kinds_of_frames() -> None:
     assert column("frame kinds", 0, 1) == [(str(k.value), k.name) for k in Kind]
     assert column("session kinds", 0, 1) == [(str(k.value), k.name) for k in FrameKind]
     assert HEADER.size == 5
+
+
+def test_renewal_steps() -> None:
+    sizes = [1 + n for n in message_sizes(PQ_IK, make_suite(1, openssl()).kem)] + [1]
+    assert column("renewal steps", 0, 1) == [(str(s.value), s.name) for s in Step]
+    assert column("renewal steps", 4) == [(str(n),) for n in sizes]
 
 
 def cut(name: str, whole: bytes, variables: dict[str, int]) -> list[bytes]:

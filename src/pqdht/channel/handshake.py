@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ..constants import HANDSHAKE_FORMAT, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from ..crypto.api import Suite
-from ..crypto.labels import LENGTH_MASK, NOISE_PROLOGUE
+from ..crypto.labels import NOISE_PROLOGUE
 from ..errors import HandshakeFailed, PeerIdentityMismatch, RemoteError, WireCode
 from ..identity.contact import ContactVerifier
 from ..identity.keys import NodeIdentity, public_key_hash
@@ -37,7 +37,8 @@ from .hello import (
     holds_none,
 )
 from .noise import PQ_IK, PQ_XX, HandshakeState, Pattern, message_sizes
-from .session import MAX_FRAME, Padding, Session
+from .renewal import Renewal, transport_keys
+from .session import MAX_FRAME, RENEW_AFTER_MS, Padding, Session
 
 __all__ = ["Handshake", "HandshakeMessage", "HandshakeParams", "PeerHello", "StrikeRegister"]
 
@@ -76,6 +77,8 @@ class HandshakeParams:
     """Number of lengths the random padding of a handshake frame may have; 1 switches it off."""
     bridge: bool = False
     """As responder, accept pqIK only."""
+    renew_after_ms: int = RENEW_AFTER_MS
+    """Age of a session's keys at which new ones are made."""
     strikes: StrikeRegister = field(default_factory=StrikeRegister)
 
 
@@ -110,7 +113,9 @@ class Handshake:
         self._noise: HandshakeState | None = None
         self._key: FrameKey | None = None
         self._reader = FrameReader()
-        self._holds_peer_key = self._peer_holds_key = False
+        self._held_peer_key: bytes | None = None
+        """Kept from when we say that we hold it: a cache may forget it before the peer's Hello is here."""
+        self._peer_holds_key = False
         self._is_key_due = self._has_asked = self._has_failed = False
 
     @classmethod
@@ -133,7 +138,7 @@ class Handshake:
         self = cls(params, initiator=True, expected=expected, observed=observed, now=now)
         self._peer_holds_key = peer_holds_key
         if signing_key_hash is not None:
-            self._holds_peer_key = params.held_key(signing_key_hash) is not None
+            self._held_peer_key = params.held_key(signing_key_hash)
         if kem_key is None:
             self._start(PQ_XX, None)
         elif expected is None:
@@ -227,6 +232,8 @@ class Handshake:
         if kind in _WITH_ANSWER:
             code = WireCode(payload.code) if payload.code in _CODES else WireCode.EARLY_REJECTED
             self._is_key_due = code == WireCode.NEED_KEY
+            if self._is_key_due and not self._peer_holds_key:
+                raise HandshakeFailed("the peer asks for a key that it was sent", reason="need key")
             return code
         if kind in _WITH_QUESTION:
             assert payload.hello is not None and self.peer is not None
@@ -259,7 +266,7 @@ class Handshake:
         version = choose_version(params.versions, (hello.version_min, hello.version_max))
         if hello.signing_key is not None:
             check_key(hello.signing_key, hello.signing_key_hash)
-        signing_key = hello.signing_key or params.held_key(hello.signing_key_hash)
+        signing_key = hello.signing_key or self._held(hello.signing_key_hash)
         if signing_key is None and self._initiator:
             raise HandshakeFailed("the responder withholds its signing key", reason="signing key")
         params.verifier.verify(contact, self._now)
@@ -273,6 +280,13 @@ class Handshake:
             time=hello.time,
             replayable=replayable,
         )
+
+    def _held(self, signing_key_hash: bytes) -> bytes | None:
+        """The signing key of this hash, where we hold it."""
+        key = self._held_peer_key
+        if key is not None and public_key_hash(key) == signing_key_hash:
+            return key
+        return self._params.held_key(signing_key_hash)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -297,7 +311,7 @@ class Handshake:
             addresses=self._address_part() if kind in _WITH_ADDRESSES else None,
             early=early,
             code=code,
-            holds_key=self._holds_peer_key,
+            holds_key=self._held_peer_key is not None and kind in (Kind.IK_1, Kind.XX_1),
         )
         message = noise.finish_write(encode(payload))
         if not noise.is_done:
@@ -344,20 +358,28 @@ class Handshake:
 
     def session(self, padding: Padding) -> Session:
         """The transport phase; it begins with what was received beyond the last message."""
-        noise = self._noise
-        assert noise is not None
-        send, receive = noise.split()
-        masks = [noise.symmetric.export(LENGTH_MASK + direction) for direction in (b"i", b"r")]
-        send_mask, receive_mask = masks if self._initiator else reversed(masks)
+        noise, params = self._noise, self._params
+        assert noise is not None and noise.rs is not None
+        send, receive = transport_keys(noise)
+        renewal = Renewal(
+            params.suite.kem,
+            params.identity.kem,
+            noise.rs,
+            initiator=self._initiator,
+            network_tag=params.network_tag,
+            handshake_hash=noise.h,
+        )
         return Session(
-            send,
-            receive,
-            send_mask=send_mask,
-            receive_mask=receive_mask,
+            send.cipher,
+            receive.cipher,
+            send_mask=send.mask,
+            receive_mask=receive.mask,
             handshake_hash=noise.h,
             padding=padding,
             opened_at=self._now,
             received=self._reader.rest(),
+            renewal=renewal,
+            renew_after_ms=params.renew_after_ms,
         )
 
     # --- helpers -------------------------------------------------------------------------------

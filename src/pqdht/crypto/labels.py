@@ -17,6 +17,7 @@ OWNER_ID = b"pqdht/1/owner-id\0"
 KEY_HASH = b"pqdht/1/public-key-hash\0"
 
 NOISE_PROLOGUE = b"pqdht/1/noise-prologue\0"
+RENEW_PROLOGUE = b"pqdht/1/renew-prologue\0"
 FIRST_FLIGHT_MASK = b"pqdht/1/first-flight-mask\0"
 FIRST_FLIGHT_MAC = b"pqdht/1/first-flight-mac\0"
 COOKIE = b"pqdht/1/cookie\0"

@@ -15,7 +15,7 @@ from ..envelope import ZEROS, is_request
 from ..errors import HandshakeFailed, PeerTimeout, PeerUnreachable, RemoteError, WireCode
 from ..transport.base import Link
 from ..wire.codec import encode
-from ..wire.messages import EARLY_TYPES, Body, Envelope, decode_envelope
+from ..wire.messages import Body, Envelope, decode_envelope
 from .early import fit_early
 from .exchange import Exchange, Host, Question
 
@@ -55,6 +55,8 @@ class Connection:
         self.phase = Phase.SHAKING
         self.is_admitted = self.is_half_open = False
         """Inbound: counted against its group's sessions, and against its unfinished handshakes."""
+        self.is_key_asked = False
+        """Outbound: our signing key was left out, and the peer did not hold it."""
         self.last_heard = self.last_sent = loop.time()
         self.bytes = 0
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -146,13 +148,17 @@ class Connection:
     def fail(self, error: RemoteError) -> None:
         """The peer broke a rule: end, silently; a failed handshake after a random delay (section 3)."""
         self._env.counters[f"failed.{type(error).__name__}"] += 1
-        if self._session is None and not self.outbound:
-            self.link.pause_reading()
-            delay = self._env.dice.uniform(0.0, SILENT_DELAY_S)
-            asyncio.get_running_loop().call_later(delay, self.link.abort)
-        else:
-            self.link.abort()
+        self._drop()
         self._end(error)
+
+    def _drop(self) -> None:
+        """Break the link: of a caller that showed no key, after a random delay and without a word."""
+        if self.outbound or self.phase >= Phase.KEYED:
+            self.link.abort()
+            return
+        self.link.pause_reading()
+        delay = self._env.dice.uniform(0.0, SILENT_DELAY_S)
+        asyncio.get_running_loop().call_later(delay, self.link.abort)
 
     def close(self) -> None:
         """Say goodbye and end."""
@@ -191,7 +197,7 @@ class Connection:
 
     def _handshake_timed_out(self) -> None:
         self._env.counters["handshakes_timed_out"] += 1
-        self.link.abort()
+        self._drop()
         self._end(PeerTimeout("the handshake did not complete in time", address=str(self.link.remote)))
 
     # --- handshake -----------------------------------------------------------------------------
@@ -258,7 +264,10 @@ class Connection:
         if message.early is None or handshake.peer is None:
             return None
         e = decode_envelope(message.early)
-        if e.type not in EARLY_TYPES or not is_request(e):
+        messages = self._env.messages
+        if is_request(e) and not messages.is_known(e.type):
+            return None  # a later version's: the caller asks again in the session, and hears UNSUPPORTED
+        if e.type not in messages.early or not is_request(e):
             raise HandshakeFailed("only reads may travel in a handshake", reason="early type")
         peer = handshake.peer
         m = self.exchange.check(e, peer, message.binding)
@@ -290,6 +299,7 @@ class Connection:
         self.exchange.out_binding = ZEROS if is_early_done else session.handshake_hash
         self.exchange.in_binding = ZEROS if self._has_peer_signed else session.handshake_hash
         self._env.counters["handshakes"] += 1
+        self.is_key_asked = last is not None and last.code == WireCode.NEED_KEY
         if self.outbound:
             # The responder believes our KEM key only once a frame shows that we have the session's keys.
             if handshake.address_part_due:
@@ -332,24 +342,55 @@ class Connection:
     # --- frames --------------------------------------------------------------------------------
 
     def _on_frames(self, frames: list[Frame]) -> None:
-        assert self.peer is not None
-        for frame in frames:
+        assert self._session is not None
+        while frames:
+            for frame in frames:
+                if self.is_closed:
+                    return
+                self._on_frame(frame)
             if self.is_closed:
                 return
-            self.last_heard = asyncio.get_running_loop().time()
-            self.exchange.unheard = 0
-            if frame.kind == FrameKind.ADDRESSES:
-                self.peer = self.peer.with_address_part(frame.content)
-            if self.phase is Phase.OPEN:
-                self._key()  # a recording, or a borrowed key, cannot send a frame
-            self._prove()
-            if frame.kind == FrameKind.ENVELOPE:
-                self.exchange.on_envelope(frame.content)
-            elif frame.kind == FrameKind.CLOSE:
-                self.link.close()
-                self._end(None)
-                return
-            self.host.heard(self)
+            # A RENEW frame ends a list: what follows it may need the new keys.
+            frames = self._session.receive(b"") if frames[-1].kind == FrameKind.RENEW else []
+        self._renew_if_due()
+
+    def _on_frame(self, frame: Frame) -> None:
+        assert self.peer is not None
+        self.last_heard = asyncio.get_running_loop().time()
+        self.exchange.unheard = 0
+        if frame.kind == FrameKind.ADDRESSES:
+            self.peer = self.peer.with_address_part(frame.content)
+        if self.phase is Phase.OPEN:
+            self._key()  # a recording, or a borrowed key, cannot send a frame
+        self._prove()
+        if frame.kind == FrameKind.ENVELOPE:
+            self.exchange.on_envelope(frame.content)
+        elif frame.kind == FrameKind.RENEW:
+            self._on_renewal(frame.content)
+        elif frame.kind == FrameKind.CLOSE:
+            self.link.close()
+            self._end(None)
+            return
+        self.host.heard(self)
+
+    def _on_renewal(self, content: bytes) -> None:
+        session = self._session
+        assert session is not None
+        before = session.renewed
+        self._write(session.on_renewal(content, self._env.clock()))
+        if session.renewed > before:
+            self._env.counters["sessions_renewed"] += 1
+        if not self.outbound:
+            self.host.renewing(self)
+
+    def _renew_if_due(self) -> None:
+        session, now = self._session, self._env.clock()
+        if session is None or self.is_closed or not session.needs_renewal(now):
+            return
+        if session.is_outworn(now):
+            self.host.outworn(self)
+        elif session.may_renew and self._retiring is None:
+            self._write(session.renew())
 
     def keepalive(self) -> None:
         """About 40 bytes that say we are here."""
@@ -362,12 +403,14 @@ class Connection:
     def _send_frame(self, kind: FrameKind, content: bytes) -> None:
         if self._session is None or self.is_closed:
             return
-        data = self._session.send(kind, content)
-        self.last_sent = asyncio.get_running_loop().time()
-        self.bytes += len(data)
-        self.link.write(data)
-        if self._session.needs_renewal(self._env.clock()):
-            self.host.outworn(self)
+        self._write(self._session.send(kind, content))
+        self._renew_if_due()
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.last_sent = asyncio.get_running_loop().time()
+            self.bytes += len(data)
+            self.link.write(data)
 
 
 def _retrieve(done: asyncio.Future[None]) -> None:

@@ -154,6 +154,7 @@ class SecureDHT:
             transports={t.scheme: t for t in transports},
             contacts=contacts,
             records=RecordVerifier(suite, params, tag, contacts),
+            messages=parts.messages,
         )
 
     def _open_store(self, now: int) -> Store:

@@ -22,6 +22,7 @@ from ..records import RecordVerifier
 from ..storage.base import Store
 from ..transport.base import Transport
 from ..wire.address import Address, parse_address
+from ..wire.messages import MESSAGES, MessageSet
 
 
 def system_clock() -> int:
@@ -41,6 +42,8 @@ class Parts:
     store: Store | None = None
     node: NodeIdentity | None = None
     owner: OwnerIdentity | None = None
+    messages: MessageSet = MESSAGES
+    """What the node speaks; a test hands in that of another protocol version."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class Environment:
     transports: dict[str, Transport]
     contacts: ContactVerifier
     records: RecordVerifier
+    messages: MessageSet = MESSAGES
     counters: Counter[str] = field(default_factory=Counter)
     """What really happened; shown by `status()` and asserted by the live tests."""
     join_errors: dict[str, str] = field(default_factory=dict)

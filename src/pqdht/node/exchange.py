@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..channel.handshake import PeerHello
-from ..constants import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from ..crypto.batch import TREE_ID_SIZE, attach_root, parse_proof, strip_root
 from ..envelope import ZEROS, is_request, open_answer, request_hash, signed_bytes, with_signature
 from ..errors import (
@@ -28,7 +27,7 @@ from ..errors import (
 )
 from ..ids import NodeId
 from ..wire.codec import encode
-from ..wire.messages import Body, Envelope, Error, decode_body, decode_envelope, is_known, message_type
+from ..wire.messages import Body, Envelope, Error, decode_envelope
 from .environment import Environment
 from .signing import MessageSigner, MessageVerifier
 
@@ -58,7 +57,11 @@ class Host(Protocol):
         ...
 
     def outworn(self, conn: Connection) -> None:
-        """The session's keys are due for replacement by those of a new handshake."""
+        """The session's keys are overdue, and the peer did not help to replace them."""
+        ...
+
+    def renewing(self, conn: Connection) -> None:
+        """The caller takes us through a new handshake inside its session: that is work."""
         ...
 
     def proven(self, conn: Connection) -> None: ...
@@ -163,7 +166,7 @@ class Exchange:
         if question.future.done():
             return
         binding, self.out_binding = self.out_binding, ZEROS
-        e = self.question_envelope(question, peer.node_id, binding)
+        e = self.question_envelope(question, peer.node_id, binding, peer.version)
         self._questions[question.rpc_id] = question
         if self._conn.is_choked:
             self._conn.regulate()
@@ -172,16 +175,21 @@ class Exchange:
         else:
             self.sign(e, self._send_asked)
 
-    def question_envelope(self, question: Question, receiver: bytes, binding: bytes) -> Envelope:
-        """The unsigned envelope of a question; starts its clock."""
+    def question_envelope(
+        self, question: Question, receiver: bytes, binding: bytes, version: int | None = None
+    ) -> Envelope:
+        """The unsigned envelope of a question; starts its clock.
+
+        Before the peer's Hello is known a question is of the oldest version we offer.
+        """
         loop = asyncio.get_running_loop()
         question.rpc_id = self._env.suite.random_bytes(8)
-        question.type = int(message_type(question.body))
+        question.type = self._env.messages.number(question.body)
         question.asked_at = loop.time()
         question.via = self
         if question.timer is None:
             question.timer = loop.call_later(question.timeout_s, question.time_out)
-        e = self._envelope(question.body, question.rpc_id, receiver, ZEROS, binding)
+        e = self._envelope(question.body, question.rpc_id, receiver, ZEROS, binding, version)
         question.hash = request_hash(signed_bytes(self._env.network_tag, e))
         return e
 
@@ -222,23 +230,33 @@ class Exchange:
 
     # --- envelopes -----------------------------------------------------------------------------
 
-    def _envelope(self, body: Body, rpc_id: bytes, to: bytes, request: bytes, binding: bytes) -> Envelope:
+    def _envelope(
+        self,
+        body: Body,
+        rpc_id: bytes,
+        to: bytes,
+        request: bytes,
+        binding: bytes,
+        version: int | None = None,
+    ) -> Envelope:
+        messages = self._env.messages
         return Envelope(
-            PROTOCOL_VERSION,
-            int(message_type(body)),
+            messages.versions[0] if version is None else version,
+            messages.number(body),
             rpc_id,
             self._env.identity.node_id,
             to,
             request,
             self._env.clock(),
             binding,
-            encode(body),
+            messages.encode(body),
             b"",
         )
 
     def answer_envelope(self, asked: Envelope, m: bytes, body: Body, binding: bytes) -> Envelope:
-        """The unsigned answer to a request whose signed bytes are m."""
-        return self._envelope(body, asked.rpc_id, asked.sender, request_hash(m), binding)
+        """The unsigned answer to a request whose signed bytes are m, in the version of the request."""
+        version = min(asked.version, self._env.messages.versions[1])
+        return self._envelope(body, asked.rpc_id, asked.sender, request_hash(m), binding, version)
 
     def sign(self, e: Envelope, send: Callable[[Envelope], None]) -> None:
         """Call `send` with the signed envelope, soon, unless the connection ends before."""
@@ -251,7 +269,7 @@ class Exchange:
 
     def check(self, e: Envelope, peer: PeerHello, binding: bytes) -> bytes:
         """Everything but the signature; returns m. Raises SessionFailed."""
-        if e.version < PROTOCOL_VERSION_MIN:
+        if e.version < self._env.messages.versions[0]:
             raise SessionFailed("unsupported message version", version=e.version)
         if e.sender != peer.node_id or e.receiver != self._env.identity.node_id:
             raise SessionFailed("sender or receiver is not who this session joins")
@@ -331,11 +349,12 @@ class Exchange:
 
     def serve(self, e: Envelope, reply: Reply) -> None:
         """Answer one checked request, or say why not."""
-        if not is_known(e.type):
+        messages = self._env.messages
+        if not messages.is_known(e.type):
             reply(self.refusal(WireCode.UNSUPPORTED))
         else:
             try:
-                body = decode_body(e.type, e.body)
+                body = messages.decode(e.type, e.body)
             except DecodeError:
                 self._env.counters["malformed_requests"] += 1
                 reply(self.refusal(WireCode.MALFORMED))
@@ -379,7 +398,7 @@ class Exchange:
         try:
             if e.request != question.hash:
                 raise SessionFailed("the answer is to another question")
-            body = open_answer(e, question.type, question.body)
+            body = open_answer(e, question.type, question.body, self._env.messages)
         except PeerError as refused:
             question.fail(refused)
         except RemoteError as wrong:

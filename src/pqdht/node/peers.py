@@ -26,7 +26,7 @@ from ..transport.base import Link, LinkHandler
 from ..trust.admission import CostLimiter, CountLimiter, DialLimiter
 from ..trust.modes import Mode
 from ..wire.address import Address
-from ..wire.messages import EARLY_TYPES, Body, MessageType, message_type
+from ..wire.messages import Body, MessageType
 from .connection import Connection
 from .environment import Environment
 from .exchange import Answer, Question, Reply
@@ -46,7 +46,9 @@ OTHER_COST = (1.0, 0.0)
 HANDSHAKE_COST = 4.0
 SWEEP_S = 15.0
 REMEMBERED = 8192
-"""KEM keys, and addresses where a node was reached."""
+"""KEM keys, and addresses where a node was reached, and who holds our signing key."""
+SIGNING_KEYS = 2048
+"""Signing keys of 1,952 to 2,592 bytes: 4 to 5 MB, about twice the peers of a full table."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,12 +94,19 @@ class Peers:
         self._silent = Silent()
         self._heard_at = 0.0
         """When anybody answered last, in the event loop's seconds."""
+        self._signing_keys: OrderedDict[bytes, bytes] = OrderedDict()
+        """H(signing key) -> the key, of nodes that proved it: they need not send it again."""
+        self._knowing: OrderedDict[NodeId, None] = OrderedDict()
+        """Who answered a signed question of ours, so held our signing key then: we need not send it."""
         self._params = HandshakeParams(
             suite=env.suite,
             network_tag=env.network_tag,
             identity=env.identity,
             verifier=env.contacts,
+            versions=env.messages.versions,
             bridge=env.config.bridge,
+            held_key=self._signing_keys.get,
+            renew_after_ms=int(env.config.renew_interval_s * 1000),
         )
         groups = env.params.address_groups
         mode = Mode.ENFORCE if groups else Mode.OFF
@@ -148,6 +157,7 @@ class Peers:
     def _measured(self, answer: Answer) -> Answer:
         self.round_trips.measured(answer.node_id, answer.rtt_s)
         self._heard_at = asyncio.get_running_loop().time()
+        self._remember(self._knowing, answer.node_id, None)
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
@@ -197,7 +207,8 @@ class Peers:
         return await self.request_over(await self.connect_address(node_id, address), body)
 
     def _may_be_early(self, body: Body) -> bool:
-        return self.env.config.early == "reads" and message_type(body) in EARLY_TYPES
+        messages = self.env.messages
+        return self.env.config.early == "reads" and messages.number(body) in messages.early
 
     # --- what to expect ------------------------------------------------------------------------
 
@@ -228,7 +239,9 @@ class Peers:
         addresses = [a for a in to.addresses if a.scheme in self.env.transports]
         for address in addresses:
             try:
-                return await self._dial_address(to.node_id, address, kem_key, early)
+                return await self._dial_address(
+                    to.node_id, address, kem_key, early, to.contact.signing_key_hash
+                )
             except RemoteError as e:
                 _log.info("%s not reached at %s: %s", to.node_id.hex(), address, e)
                 error = e
@@ -239,11 +252,24 @@ class Peers:
         raise error
 
     async def _dial_address(
-        self, node_id: NodeId, address: Address, kem_key: bytes | None, early: Question | None
+        self,
+        node_id: NodeId,
+        address: Address,
+        kem_key: bytes | None,
+        early: Question | None,
+        signing_key_hash: bytes | None = None,
     ) -> Connection:
         loop = asyncio.get_running_loop()
+        is_ik = kem_key is not None
         handshake = Handshake.initiate(
-            self._params, expected=node_id, kem_key=kem_key, observed=str(address), now=self.env.clock()
+            self._params,
+            expected=node_id,
+            kem_key=kem_key,
+            observed=str(address),
+            now=self.env.clock(),
+            # The first message of pqXX is readable: it should not tell that we met.
+            signing_key_hash=signing_key_hash if is_ik else None,
+            peer_holds_key=is_ik and node_id in self._knowing,
         )
         where = (node_id, address)
         verified = where in self._reached
@@ -344,6 +370,9 @@ class Peers:
     def keyed(self, conn: Connection) -> None:
         peer = conn.peer
         assert peer is not None
+        if conn.is_key_asked:  # it restarted, or had too many others to remember
+            self._knowing.pop(peer.node_id, None)
+            self.env.counters["signing_key_asked_for"] += 1
         self._end_half_open(conn)
         owner, _ = self._kem_keys.get(peer.contact.kem_key_hash, (peer.node_id, b""))
         if owner != peer.node_id:
@@ -358,8 +387,14 @@ class Peers:
             del self.sessions[conn.peer.node_id]  # the next question dials anew
         conn.retire()
 
+    def renewing(self, conn: Connection) -> None:
+        if wait := self._group_cost.spend(conn.group, HANDSHAKE_COST / 2, asyncio.get_running_loop().time()):
+            conn.throttle(wait)  # what is due is always served; the next must wait
+
     def proven(self, conn: Connection) -> None:
         assert conn.peer is not None
+        hashed, key = conn.peer.contact.signing_key_hash, conn.peer.signing_key
+        self._remember(self._signing_keys, hashed, key, SIGNING_KEYS)
         if not conn.outbound:
             self._adopt(conn)
         if not conn.is_closed:
@@ -428,10 +463,10 @@ class Peers:
         self._remember(self._kem_keys, peer.contact.kem_key_hash, (peer.node_id, peer.kem_key))
 
     @staticmethod
-    def _remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    def _remember(kept: OrderedDict[K, V], key: K, value: V, most: int = REMEMBERED) -> None:
         kept[key] = value
         kept.move_to_end(key)
-        if len(kept) > REMEMBERED:
+        if len(kept) > most:
             kept.popitem(last=False)
 
     def kem_key(self, kem_key_hash: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ received, and is decoded by type only by who acts on it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from ..constants import (
     MAX_KNOWN,
     MAX_MESSAGE,
     MAX_STORE_RECORDS,
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
 )
 from ..errors import DecodeError
 from .codec import U8, U16, U63, Bytes32, Decoder, Struct, encode
@@ -190,20 +193,19 @@ Body = (
     Ping | Pong | FindNode | Nodes | FindValue | Values | FindValues | ValuesList | Store | Stored | Error
 )
 
-_TYPES: dict[type[Struct], MessageType] = {
-    Ping: MessageType.PING,
-    Pong: MessageType.PONG,
-    FindNode: MessageType.FIND_NODE,
-    Nodes: MessageType.NODES,
-    FindValue: MessageType.FIND_VALUE,
-    Values: MessageType.VALUES,
-    Store: MessageType.STORE,
-    Stored: MessageType.STORED,
-    Error: MessageType.ERROR,
-    FindValues: MessageType.FIND_VALUES,
-    ValuesList: MessageType.VALUES_LIST,
+_STRUCTS: dict[int, type[Struct]] = {
+    MessageType.PING: Ping,
+    MessageType.PONG: Pong,
+    MessageType.FIND_NODE: FindNode,
+    MessageType.NODES: Nodes,
+    MessageType.FIND_VALUE: FindValue,
+    MessageType.VALUES: Values,
+    MessageType.STORE: Store,
+    MessageType.STORED: Stored,
+    MessageType.ERROR: Error,
+    MessageType.FIND_VALUES: FindValues,
+    MessageType.VALUES_LIST: ValuesList,
 }
-_DECODERS: dict[int, Decoder[Any]] = {int(t): Decoder(s, t.name) for s, t in _TYPES.items()}
 
 ANSWERS: dict[int, MessageType] = {
     MessageType.PING: MessageType.PONG,
@@ -218,24 +220,64 @@ EARLY_TYPES = frozenset({MessageType.PING, MessageType.FIND_NODE, MessageType.FI
 """Requests that may travel in a handshake message: none of them changes anything."""
 
 
+class MessageSet:
+    """What a node speaks: its envelope versions, and the messages it has a struct for.
+
+    Handed in with the rest of a node's parts, so that a later version is another value of this class
+    and two versions live side by side in one test.  Never changed once made.
+    """
+
+    __slots__ = ("_decoders", "_numbers", "answers", "early", "versions")
+
+    def __init__(
+        self,
+        versions: tuple[int, int],
+        structs: Mapping[int, type[Struct]],
+        answers: Mapping[int, int],
+        early: Collection[int],
+    ) -> None:
+        """`versions`: oldest and newest.  `answers`: request number -> its answer's.  `early`: requests that
+        may travel in a handshake message."""
+        self.versions = versions
+        self.answers = answers
+        self.early = early
+        self._numbers = {struct: int(number) for number, struct in structs.items()}
+        self._decoders: dict[int, Decoder[Any]] = {
+            int(number): Decoder(struct, struct.__name__) for number, struct in structs.items()
+        }
+
+    def number(self, body: Body) -> int:
+        """The number of a body's type."""
+        return self._numbers[type(body)]
+
+    def is_known(self, number: int) -> bool:
+        """Whether there is a struct for the message number."""
+        return number in self._decoders
+
+    def encode(self, body: Body) -> bytes:
+        """A body's bytes."""
+        return encode(body)
+
+    def decode(self, number: int, body: bytes) -> Body:
+        """A body by its type number. Raises DecodeError (unknown numbers too: ask `is_known` first)."""
+        try:
+            decode = self._decoders[number]
+        except KeyError:
+            raise DecodeError(f"unknown message type {number}", type=number) from None
+        decoded: Body = decode(body)
+        return decoded
+
+
+MESSAGES = MessageSet((PROTOCOL_VERSION_MIN, PROTOCOL_VERSION), _STRUCTS, ANSWERS, EARLY_TYPES)
+"""This version's."""
+
+is_known = MESSAGES.is_known
+decode_body = MESSAGES.decode
+
+
 def message_type(body: Body) -> MessageType:
-    """The number of a body's type."""
-    return _TYPES[type(body)]
-
-
-def is_known(number: int) -> bool:
-    """Whether this version has a struct for the message number."""
-    return number in _DECODERS
-
-
-def decode_body(number: int, body: bytes) -> Body:
-    """A body by its type number. Raises DecodeError (unknown numbers too: ask `is_known` first)."""
-    try:
-        decode = _DECODERS[number]
-    except KeyError:
-        raise DecodeError(f"unknown message type {number}", type=number) from None
-    decoded: Body = decode(body)
-    return decoded
+    """The number of a body's type in this version."""
+    return MessageType(MESSAGES.number(body))
 
 
 decode_envelope = Decoder(Envelope, "envelope")

@@ -317,6 +317,62 @@ def test_a_held_key_is_not_sent_again(xx: bool) -> None:
     assert responder.peer.with_address_part(initiator.address_part()).signing_key
 
 
+def test_a_key_forgotten_after_it_was_said_to_be_held_is_still_held() -> None:
+    """The cache of a busy node may drop it before the responder's Hello is here."""
+    a, b = params_of(seed=1), params_of(seed=2)
+    keys = {b.identity.signing_key_hash: b.identity.signing.public}
+    a = replace(a, held_key=keys.get)
+    initiator, responder = pair_of(a, b, signing_key_hash=b.identity.signing_key_hash)
+    keys.clear()
+    shake(initiator, responder)
+    assert initiator.peer is not None
+    assert initiator.peer.signing_key == b.identity.signing.public
+
+
+def test_only_a_first_message_says_that_a_key_is_held() -> None:
+    a, b = params_of(seed=1), params_of(seed=2)
+    a = replace(a, held_key={b.identity.signing_key_hash: b.identity.signing.public}.get)
+    initiator, responder = pair_of(a, b, xx=True, signing_key_hash=b.identity.signing_key_hash)
+    said = []
+    take, responder_take = initiator._take, responder._take
+
+    def note(kind: Kind, payload: Payload, binding: bytes) -> HandshakeMessage:
+        said.append((kind, payload.holds_key))
+        return (responder_take if kind in (Kind.XX_1, Kind.XX_3) else take)(kind, payload, binding)
+
+    initiator._take = responder._take = note  # type: ignore[method-assign]
+    shake(initiator, responder)
+    assert said == [(Kind.XX_1, True), (Kind.XX_2, False), (Kind.XX_3, False), (Kind.XX_4, False)]
+
+
+@BOTH
+def test_who_asks_for_a_key_that_it_was_sent_is_refused(xx: bool) -> None:
+    """Else it could have it sent over and over."""
+    initiator, responder = upto(Kind.XX_4 if xx else Kind.IK_2, params_of(seed=1), params_of(seed=2))[::-1]
+    assert reason(lambda: initiator.receive(write(responder, None, WireCode.NEED_KEY), NOW)) == "need key"
+
+
+def test_bytes_of_first_flights_with_and_without_the_keys() -> None:
+    """Suite 1, a FIND_NODE and its NODES with 20 contacts and 2 keys; padding adds 0 to 255."""
+    question, answer = bytes(3540 + 37 - 2), bytes(3540 + 5294 - 1)
+
+    def flights(held: bool) -> list[int]:
+        a, b = params_of(seed=1, padding_spread=1), params_of(seed=2, padding_spread=1)
+        hashed = b.identity.signing_key_hash
+        if held:
+            keys = {p.identity.signing_key_hash: p.identity.signing.public for p in (a, b)}
+            a, b = replace(a, held_key=keys.get), replace(b, held_key=keys.get)
+        initiator, responder = pair_of(a, b, peer_holds_key=held, signing_key_hash=hashed)
+        first = write(initiator, question)
+        responder.receive(first, NOW)
+        second = write(responder, answer)
+        initiator.receive(second, NOW)
+        return [len(first), len(second)]
+
+    assert flights(held=False) == [9252, 13240]
+    assert flights(held=True) == [7298, 11286]
+
+
 def _run(initiator: Handshake, responder: Handshake) -> list[bytes]:
     wire = []
     writer, reader = initiator, responder
