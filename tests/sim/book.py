@@ -158,7 +158,7 @@ class Tally:
 
     def note(self, verdict: str, what: Callable[[], str]) -> None:
         """Count one; `what()` describes it."""
-        self.counts[verdict] += 1
+        self.counts[" ".join(verdict.split()[:2]) if verdict.startswith("failed") else verdict] += 1
         if verdict.startswith(("wrong", "failed")):
             self.bad.append(f"{verdict}: {what()}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import math
 import random
 import time
@@ -20,13 +21,15 @@ from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pqdht.constants import DAY_S, MS, TESTNET
+from pqdht.constants import DAY_S, TESTNET
 from pqdht.errors import NotFound, PqdhtError, QuorumNotReached
 from pqdht.node.dht import SecureDHT
 from pqdht.testing.latency import Coordinates
 from pqdht.testing.loop import run
 from tests.sim.book import Book, Line, Seen, Tally
 from tests.sim.harness import Net
+
+log = logging.getLogger(__name__)
 
 MINUTE = 60.0
 SHAPE = 0.5
@@ -105,6 +108,7 @@ class Churn:
         self.lines: list[tuple[Line, int, str]] = []
         """(line, its writer's seat, kind)"""
         self._adding = asyncio.Lock()
+        self._up_since: dict[int, float] = {}
         self._leavers: dict[int, float] = {}
         self._up_seen: list[int] = []
 
@@ -119,7 +123,7 @@ class Churn:
         self._choose_writers()
         work: list[Coroutine[Any, Any, None]] = [self._live(i) for i in range(ANCHORS, s.nodes)]
         work += [self._write(*line) for line in self.lines]
-        work += [self._divide(), self._read()]
+        work += [self._divide(), self._read(), self._tell()]
         async with asyncio.TaskGroup() as group:
             for one in work:
                 group.create_task(one)
@@ -156,6 +160,12 @@ class Churn:
                 total.update(node.status()["counters"])
         r.counters = dict(sorted(total.items()))
 
+    async def _tell(self) -> None:
+        while await self._pause(MINUTE):
+            minute = (asyncio.get_running_loop().time() - self._start) / MINUTE
+            t = self.tally
+            log.info("minute %.0f: %d right, %d failed, %d wrong", minute, t.right, t.failed, t.wrong)
+
     def _left_s(self) -> float:
         return self._end - asyncio.get_running_loop().time()
 
@@ -182,6 +192,7 @@ class Churn:
                     return
                 self.report.lives["returned"] += 1
                 await self.net.restart(index)
+                self._up_since[index] = asyncio.get_running_loop().time()
             else:
                 if not await self._pause(self.dice.expovariate(1 / SUCCESSION_S)):
                     return
@@ -189,6 +200,7 @@ class Churn:
                 async with self._adding:
                     await self.net.add()
                     index = len(self.net.seats) - 1
+                self._up_since[index] = asyncio.get_running_loop().time()
 
     async def _end_life(self, index: int) -> None:
         how = self.dice.choice(["crashed", "lost power", "closed"])
@@ -267,7 +279,8 @@ class Churn:
 
     async def _get(self, reader: int, line: Line, seat: int, kind: str) -> None:
         loop, book = asyncio.get_running_loop(), self.book
-        node, side, began, began_ms = self.net.nodes[reader], self._side(reader), loop.time(), self.net.clock()
+        node, side = self.net.nodes[reader], self._side(reader)
+        began, began_ms = loop.time(), self.net.clock()
         required, was_divided = book.required(line, side, began), book.is_divided
         seen = Seen()
         try:
@@ -295,13 +308,12 @@ class Churn:
         if book.healed_at is not None and began >= book.healed_at:
             self.report.behind_after_heal += book.is_behind(line, seen, side, began)
         verdict = book.judge(line, required, seen, began_ms, self.net.clock())
-        key = verdict.partition(" NotFound")[0] if verdict.startswith("failed") else verdict
         self.tally.note(
-            key if not key.startswith("failed") else f"failed: {seen.error.split()[0]}",
+            verdict,
             lambda: (
-                f"{(began - self._start) / MINUTE:.2f} min, {loop.time() - began:.1f} s: {reader} (side {side})"
-                f" reads {line.name} ({kind}, required {required and required.number} of"
-                f" {len(line.versions)}): {seen}"
+                f"{(began - self._start) / MINUTE:.2f} min, {loop.time() - began:.1f} s: {reader} (side {side},"
+                f" up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name} ({kind}, required"
+                f" {required and required.number} of {len(line.versions)}): {seen}"
             ),
         )
 
@@ -320,6 +332,8 @@ def main() -> None:
     for name, value in asdict(Scenario()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     scenario = Scenario(**vars(parser.parse_args()))
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    log.setLevel(logging.INFO)
     began = time.process_time()
     report = play(scenario)
     print(json.dumps({"scenario": asdict(scenario), **vars(report), "cpu_s": time.process_time() - began}))
