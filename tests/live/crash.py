@@ -2,7 +2,8 @@
 
 python -m tests.live.crash --kills 200      prints the report as JSON (`make crash-test`)
 
-The node is a process `pqdht run`; the others are nodes of this process.  They store without pause: new
+The node is a process of the daemon (`pqdht run`, or with `--forked` a fork that runs the same without the
+second of imports); the others are nodes of this process.  They store without pause: new
 values, new versions, tombstones, values with a short life, several STOREs under way at once.  A kill falls
 while they do (70 %), while the process starts (15 %), or while it answers the check after a start (15 %).
 After every restart each value is asked for over the wire, and a copy of the database as the kill left it
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import shutil
 import sqlite3
@@ -35,6 +37,9 @@ from pqdht.testing.processes import ProcessNode
 from pqdht.testing.testnet import group_address
 from pqdht.wire.messages import FindValue, Store, Stored, Values
 from tests.live.harness import entry, make
+from tests.live.zygote import ForkedNode
+
+log = logging.getLogger(__name__)
 
 WRITERS = 2
 """Nodes that store, each with STREAMS STOREs under way."""
@@ -43,8 +48,8 @@ NAMES = 60
 """Values of each writer's owner: few enough that all can be asked for after every restart."""
 BATCH = 6
 MARGIN_MS = 3_000
-START_S = 1.5
-"""A kill while the process starts falls within so many seconds of its beginning."""
+STARTING_S, STARTING_FORKED_S = 1.5, 0.1
+"""A kill while it starts falls within so many seconds of its beginning."""
 ANSWERS_MOST = 30
 SOON_S = 0.02
 """A kill while it stores falls up to so many seconds after one of so many answers: not so many seconds after
@@ -178,9 +183,14 @@ class Writer:
 class Trial:
     """One victim, killed again and again."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, is_forked: bool) -> None:
         self.dice = random.Random(seed)
-        self.victim = ProcessNode(9, group_address(9), directory, network="demo")
+        self.victim: ForkedNode | ProcessNode = (
+            ForkedNode(group_address(9), directory)
+            if is_forked
+            else ProcessNode(9, group_address(9), directory, network="demo")
+        )
+        self.starting_s = STARTING_FORKED_S if is_forked else STARTING_S
         self.report = Report()
         self.own_timestamp = 0
         self._directory = directory
@@ -196,8 +206,9 @@ class Trial:
             self.writers = [Writer(n, random.Random(f"{self.dice.random()}")) for n in nodes]
             try:
                 await self._start(entry(first))
-                for _ in range(kills):
+                while self.report.kills < kills:
                     await self._one_kill()
+                    log.info("%s", self.report)
                 await self._check(await self._contacts())
             finally:
                 await self.victim.close()
@@ -222,7 +233,7 @@ class Trial:
         self.report.kills += 1
         self._examine()
         if how == "starting":
-            await self._killed(self.victim.start(), asyncio.sleep(self.dice.uniform(0.0, START_S)))
+            await self._killed(self.victim.start(), asyncio.sleep(self.dice.uniform(0.0, self.starting_s)))
             self.report.kills += 1
             self.report.kills_while_starting += 1
             self._examine()
@@ -286,18 +297,23 @@ class Trial:
                     self.report.damage.append(f"kill {self.report.kills}: {verdict}")
 
 
-async def trial(directory: Path, kills: int, seed: int) -> Report:
-    """`kills` kills of a node with its state in `directory`."""
-    return await Trial(directory, seed).run(kills)
+async def trial(directory: Path, kills: int, seed: int, *, is_forked: bool) -> Report:
+    """At least `kills` kills of a node with its state in `directory`."""
+    return await Trial(directory, seed, is_forked).run(kills)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int.from_bytes(random.randbytes(4), "big"))
+    parser.add_argument("--forked", action="store_true")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    log.setLevel(logging.INFO)
     with tempfile.TemporaryDirectory() as directory:
-        report = asyncio.run(trial(Path(directory), arguments.kills, arguments.seed))
+        report = asyncio.run(
+            trial(Path(directory), arguments.kills, arguments.seed, is_forked=arguments.forked)
+        )
     print(json.dumps({"seed": arguments.seed, **vars(report)}))
     if report.lost or report.damage:
         raise SystemExit(1)
