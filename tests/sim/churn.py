@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import math
@@ -198,6 +199,7 @@ class Churn:
                     return
                 self.report.lives["came new"] += 1
                 async with self._adding:
+                    self.net.nodes[index] = SecureDHT()  # lets go of the dead one's memory
                     await self.net.add()
                     index = len(self.net.seats) - 1
                 self._up_since[index] = asyncio.get_running_loop().time()
@@ -312,8 +314,8 @@ class Churn:
             verdict,
             lambda: (
                 f"{(began - self._start) / MINUTE:.2f} min, {loop.time() - began:.1f} s: {reader} (side {side},"
-                f" up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name} ({kind}, required"
-                f" {required and required.number} of {len(line.versions)}): {seen}"
+                f" up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name} ({kind},"
+                f" required {required and required.number} of {len(line.versions)}): {seen}"
             ),
         )
 
@@ -334,6 +336,7 @@ def main() -> None:
     scenario = Scenario(**vars(parser.parse_args()))
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     log.setLevel(logging.INFO)
+    gc.set_threshold(100_000, 50, 100)  # nearly everything lives as long as the run
     began = time.process_time()
     report = play(scenario)
     print(json.dumps({"scenario": asdict(scenario), **vars(report), "cpu_s": time.process_time() - began}))
