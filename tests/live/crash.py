@@ -47,6 +47,7 @@ STREAMS = 3
 NAMES = 60
 """Values of each writer's owner: few enough that all can be asked for after every restart."""
 BATCH = 6
+ATTEMPTS = 3
 MARGIN_MS = 3_000
 STARTING_S, STARTING_FORKED_S = 1.5, 0.1
 """A kill while it starts falls within so many seconds of its beginning."""
@@ -155,11 +156,23 @@ class Writer:
         for slot in self.slots:
             if slot.promised is None:
                 continue
-            answer = await self.node._peers.request(at, FindValue(slot.key, self.owner.owner_id))
-            assert isinstance(answer.body, Values)
+            body = await self._ask(at, slot)
             report.checks += 1
-            if said := self._judge(slot, answer.body, report):
+            if said := self._judge(slot, body, report):
                 report.lost.append(f"after kill {report.kills}: {said}")
+
+    async def _ask(self, at: VerifiedContact, slot: Slot) -> Values:
+        """Both dial each other after a start, and the session that gives way may take a question with it."""
+        for attempt in range(ATTEMPTS):
+            try:
+                answer = await self.node._peers.request(at, FindValue(slot.key, self.owner.owner_id))
+            except RemoteError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                assert isinstance(answer.body, Values)
+                return answer.body
+        raise AssertionError
 
     @staticmethod
     def _judge(slot: Slot, body: Values, report: Report) -> str:

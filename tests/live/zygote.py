@@ -87,7 +87,8 @@ class ForkedNode:
         return str(self.events["listening"]["bootstrap_entries"][0])
 
     def _ask(self, **what: Any) -> None:
-        assert self._zygote is not None and self._zygote.stdin is not None
+        assert self._zygote is not None
+        assert self._zygote.stdin is not None
         self._zygote.stdin.write(json.dumps(what).encode() + b"\n")
 
     async def _event(self, name: str) -> dict[str, Any]:

@@ -313,8 +313,8 @@ class Churn:
         self.tally.note(
             verdict,
             lambda: (
-                f"{(began - self._start) / MINUTE:.2f} min, {loop.time() - began:.1f} s: {reader} (side {side},"
-                f" up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name} ({kind},"
+                f"{(began - self._start) / MINUTE:.2f} min, {loop.time() - began:.1f} s: {reader}"
+                f" (side {side}, up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name} ({kind},"
                 f" required {required and required.number} of {len(line.versions)}): {seen}"
             ),
         )
