@@ -232,6 +232,14 @@ class Trial:
         await self.victim.start((bootstrap,))
         put = await self.victim.call(Put(name="own", value="00"))
         self.own_timestamp = put["timestamp"]
+        victim = split_bootstrap(self.victim.entry)
+        for writer in self.writers:  # each has once dialled it, or its deaths would count as a liar's hints
+            peers = writer.node._peers
+            while victim not in peers._reached:
+                for conn in list(peers._all):
+                    conn.close()
+                with contextlib.suppress(RemoteError):
+                    await writer.node._entrance.reach(*victim)
 
     async def _one_kill(self) -> None:
         contacts = await self._contacts()

@@ -314,8 +314,8 @@ class Churn:
             verdict,
             lambda: (
                 f"{(began - self._start) / MINUTE:.2f} min, {loop.time() - began:.1f} s: {reader}"
-                f" (side {side}, up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name} ({kind},"
-                f" required {required and required.number} of {len(line.versions)}): {seen}"
+                f" (side {side}, up {loop.time() - self._up_since.get(reader, 0):.0f} s) reads {line.name}"
+                f" ({kind}, required {required and required.number} of {len(line.versions)}): {seen}"
             ),
         )
 
