@@ -48,6 +48,8 @@ NAMES = 60
 """Values of each writer's owner: few enough that all can be asked for after every restart."""
 BATCH = 6
 ATTEMPTS = 3
+LEFT_TO_EXPIRE, EXPIRED_FOR_MS = 5, 30_000
+"""So many names hold values with a short life only, written again when the last is over for so long."""
 MARGIN_MS = 3_000
 STARTING_S, STARTING_FORKED_S = 1.5, 0.1
 """A kill while it starts falls within so many seconds of its beginning."""
@@ -105,6 +107,7 @@ class Writer:
         env = self.node.env
         self._last = max(self._last + 1, env.clock())
         kind = self.dice.choices(["deleted", "short", "small", "large"], [10, 10, 60, 20])[0]
+        kind = "short" if i < LEFT_TO_EXPIRE else kind
         most = {"deleted": 0, "large": 16_384}.get(kind, 512)
         limits = env.params.limits
         ttl = {"deleted": limits.ttl_max_s, "short": limits.ttl_min_s}.get(kind, 86_400)
@@ -126,9 +129,11 @@ class Writer:
         """(number of the value, its next version), as many as a STORE holds."""
         records: list[tuple[int, Record]] = []
         for i in self.dice.sample(range(NAMES), self.dice.randint(1, BATCH)):
-            if sum(r.size for _, r in records) < MAX_PAGE // 2:
+            last = self.slots[i].promised
+            is_left = i < LEFT_TO_EXPIRE and last is not None and self._last < last.expires + EXPIRED_FOR_MS
+            if not is_left and sum(r.size for _, r in records) < MAX_PAGE // 2:
                 records.append((i, self.record(i)))
-        return records
+        return records or [(NAMES - 1, self.record(NAMES - 1))]
 
     async def store(self, to: VerifiedContact, report: Report, answered: Callable[[], None]) -> None:
         """STORE batch after batch until the victim is gone."""
@@ -187,6 +192,8 @@ class Writer:
         found = slot.sent.get(body.records[0].tbs)
         if found is None or len(body.records) > 1 or found.wire != body.records[0]:
             return f"under {slot.key.hex()} something that was never sent"
+        if found.expires <= system_clock() - MARGIN_MS:
+            return f"under {slot.key.hex()} version {found.timestamp}, whose life is over"
         if found.timestamp < promised.timestamp:
             return f"under {slot.key.hex()} version {found.timestamp}, promised {promised.timestamp}"
         report.newer += found.timestamp > promised.timestamp

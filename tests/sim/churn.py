@@ -37,6 +37,7 @@ SHAPE = 0.5
 MEDIAN_S = 40 * MINUTE
 ANCHORS = 4
 """Nodes that stay: the bootstrap entries, half of them on each side of the partition."""
+NEITHER = -1
 RETURNS = 0.6
 AWAY_S = 8 * MINUTE
 """Mean time until a node that returns does."""
@@ -54,14 +55,15 @@ class Scenario:
     k: int = 20
     loss: float = 0.1
     length_s: float = 60 * MINUTE
-    divided_at: float = 20 * MINUTE
+    divided_at: float = 15 * MINUTE
     divided_s: float = 10 * MINUTE
     get_every_s: float = 1.0
     put_every_s: float = 4 * MINUTE
     lines: int = 60
     """Values: half are updated, a quarter deleted and written again in turn, an eighth have a short life,
     and the owners of an eighth go away for ever."""
-    republish_s: float = 3600.0
+    grace_s: float = 10 * MINUTE
+    """After the heal everybody must see what either side wrote; one republish interval would be allowed."""
 
 
 @dataclass
@@ -75,8 +77,8 @@ class Report:
     right: int = 0
     failed: int = 0
     wrong: int = 0
-    behind_after_heal: int = 0
-    """GETs after the heal, within the time allowed for it, that gave one side's older version."""
+    behind_after_heal: list[float] = field(default_factory=list)
+    """Seconds after the heal at which a GET gave one side's version though the other had a newer one."""
     bad: list[str] = field(default_factory=list)
     up_mean: float = 0.0
     counters: dict[str, int] = field(default_factory=dict)
@@ -100,10 +102,8 @@ class Churn:
             scenario.seed,
             params=replace(TESTNET, k=scenario.k),
             simulator={"latency": Coordinates(scenario.seed), "loss": scenario.loss},
-            republish_interval_s=scenario.republish_s,
-            replicate_interval_s=scenario.republish_s,
         )
-        self.book = Book(scenario.republish_s)
+        self.book = Book(scenario.grace_s)
         self.tally = Tally()
         self.report = Report()
         self.lines: list[tuple[Line, int, str]] = []
@@ -111,6 +111,7 @@ class Churn:
         self._adding = asyncio.Lock()
         self._up_since: dict[int, float] = {}
         self._leavers: dict[int, float] = {}
+        self._sides: dict[int, int] = {}
         self._up_seen: list[int] = []
 
     # --- the whole -----------------------------------------------------------------------------
@@ -219,13 +220,16 @@ class Churn:
         seats = list(range(ANCHORS, len(self.net.seats)))
         half = [*range(0, ANCHORS, 2), *self.dice.sample(seats, len(seats) // 2)]
         self.net.sim.partition([[self.net.seats[i].ip for i in half]])
+        self._sides = dict.fromkeys(half, 1)
         self.book.divide(loop.time())
         await self._pause(s.divided_s)
         self.net.sim.heal()
+        self._sides = {i: self._sides.get(i, 0) for i in range(len(self.net.seats))}
         self.book.heal(loop.time())
 
     def _side(self, index: int) -> int:
-        return self.net.sim.host(self.net.seats[index].ip).side
+        """Where a node is or was in the partition; who came after it was on neither side."""
+        return self._sides.get(index, NEITHER if self.book.healed_at is not None else 0)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -307,8 +311,9 @@ class Churn:
             now_required = book.required(line, self._side(reader), loop.time())
             numbers = [v.number if v else 0 for v in (required, now_required)]
             required = [required, now_required][numbers.index(min(numbers))]
-        if book.healed_at is not None and began >= book.healed_at:
-            self.report.behind_after_heal += book.is_behind(line, seen, side, began)
+        since_heal = began - book.healed_at if book.healed_at is not None else -1.0
+        if since_heal >= 0 and book.is_behind(line, seen, side, began):
+            self.report.behind_after_heal.append(round(since_heal, 1))
         verdict = book.judge(line, required, seen, began_ms, self.net.clock())
         self.tally.note(
             verdict,

@@ -20,7 +20,7 @@ from pqdht.errors import StorageFull
 from pqdht.storage import database
 from pqdht.storage.base import Floor, StoredRecord
 from pqdht.storage.database import SALVAGED, SALVAGING, open_database
-from pqdht.storage.directories import make_directory
+from pqdht.storage.directories import make_directory, sync_directory
 from pqdht.storage.keyfiles import load_owner
 from pqdht.storage.sqlite import SqliteStore
 from pqdht.testing.fake import fake_suite
@@ -170,7 +170,7 @@ def test_a_salvage_killed_at_any_step_is_done_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", dying(os.rename))
-        patch.setattr(database, "sync_directory", dying(database.sync_directory))
+        patch.setattr("pqdht.storage.database.sync_directory", dying(sync_directory))
         try:
             db, _ = open_database(path, 5)
         except Killed:
