@@ -35,6 +35,20 @@ bench: $(STAMP) try-liboqs ## one JSON document on standard output and nothing e
 bench-wan: $(STAMP) try-liboqs ## latency over a WAN of network namespaces, in round trips: JSON (needs root, ip, tun)
 	@$(BIN)/python -m benchmarks.wan $(ARGS)
 
+crash-test: $(STAMP) ## 200 times SIGKILL at a random moment of a storing node (some minutes); prints JSON
+	@$(BIN)/python -m tests.live.crash --kills 200 --forked $(ARGS)
+
+# One process a seed, so that `make -j churn` uses every core.
+CHURN_SEEDS ?= 1 2 3
+.PHONY: crash-test churn lookup-table $(CHURN_SEEDS:%=churn-%)
+churn: $(CHURN_SEEDS:%=churn-%) ## 200 nodes that come and go, an hour, a partition (20 minutes a seed); prints JSON
+
+churn-%: $(STAMP)
+	@$(BIN)/python -m tests.sim.churn --seed $* $(ARGS)
+
+lookup-table: $(STAMP) ## what colluders at a key do to each end rule of a lookup; prints the table
+	@$(BIN)/python -m tests.sim.lookup_table $(ARGS)
+
 install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
 	@scripts/install-liboqs "$(CURDIR)/.venv"
 

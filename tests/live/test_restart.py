@@ -1,132 +1,23 @@
-"""What survives: receipts outlive SIGKILL, contacts outlive the bootstrap node, journals outlive clocks."""
+"""What survives: contacts outlive the bootstrap node, journals outlive clocks (receipts: test_crash)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pqdht import Config, Named, OwnerIdentity, RemoteError, SecureDHT, Verdict, WireCode
+from pqdht import Config, OwnerIdentity, SecureDHT, Verdict
 from pqdht.daemon.requests import Get, Put
-from pqdht.identity.contact import VerifiedContact
-from pqdht.node.environment import Parts, split_bootstrap, system_clock
-from pqdht.records import Record, make_record
+from pqdht.node.environment import Parts, system_clock
 from pqdht.testing.processes import ProcessNode
 from pqdht.testing.testnet import Testnet, group_address, join_all
-from pqdht.wire.messages import FindValue, Store, Stored, Values
-from tests.live.harness import address, counter, entry, make, run, until
+from tests.live.harness import address, counter, make, run, until
 
-KILLS = 10
-BATCH = 4
-"""Records of one STORE."""
 HOUR_MS = 3_600_000
-
-
-def records(node: SecureDHT, start: int, count: int) -> list[Record]:
-    """Records of one owner, each under its own key."""
-    env = node.env
-    return [
-        make_record(
-            env.suite,
-            env.network_tag,
-            env.owner,
-            Named(env.owner.owner_id, f"record {i}"),
-            b"%d" % i * 100,
-            ttl=3600,
-            timestamp=env.clock(),
-            params=env.params,
-        )
-        for i in range(start, start + count)
-    ]
-
-
-async def store_until_killed(
-    client: SecureDHT, storer: ProcessNode, contact: VerifiedContact, batch: list[Record], kill_after: int
-) -> list[Record]:
-    """STORE everything at once, SIGKILL after `kill_after` answers; the records with a signed receipt."""
-    promised: list[Record] = []
-    answers = 0
-    enough = asyncio.Event()
-
-    async def store(some: list[Record]) -> None:
-        nonlocal answers
-        try:
-            answer = await client._peers.request(contact, Store(tuple(r.wire for r in some)))
-        except RemoteError:
-            return  # killed before it answered: no promise
-        assert isinstance(answer.body, Stored)
-        for record, receipt in zip(some, answer.body.receipts, strict=True):
-            assert (receipt.record_id, receipt.code) == (record.record_id, WireCode.OK)
-            promised.append(record)
-        answers += 1
-        if answers >= kill_after:
-            enough.set()
-
-    async def kill() -> None:
-        await enough.wait()
-        await storer.kill()
-
-    parts = [batch[i : i + BATCH] for i in range(0, len(batch), BATCH)]
-    await asyncio.gather(kill(), *map(store, parts))
-    return promised
-
-
-async def missing(client: SecureDHT, contact: VerifiedContact, promised: list[Record]) -> list[Record]:
-    """Those that a node does not hold, asked over the wire."""
-    lost: list[Record] = []
-    for record in promised:
-        answer = await client._peers.request(contact, FindValue(record.key, record.owner_id))
-        assert isinstance(answer.body, Values)
-        if [r.tbs for r in answer.body.records] != [record.wire.tbs]:
-            lost.append(record)
-    return lost
-
-
-def test_receipts_outlive_sigkill(tmp_path: Path) -> None:
-    async def main() -> None:
-        dice = random.Random(7)
-        storer = ProcessNode(1, group_address(1), tmp_path, network="demo")
-        async with make(0) as client:
-            promised: list[Record] = []
-            sent = 0
-            own_timestamp = 0
-            try:
-                for _ in range(KILLS):
-                    await storer.start((entry(client),))
-                    put = await storer.call(Put(name="own", value="00"))
-                    assert put["timestamp"] > own_timestamp, "the journal outlived the kill"
-                    own_timestamp = put["timestamp"]
-                    contact = await reach(client, storer)
-                    batch = records(client, sent, 40)
-                    sent += len(batch)
-                    kill_after = dice.randrange(1, len(batch) // BATCH)
-                    new = await store_until_killed(client, storer, contact, batch, kill_after)
-                    assert len(new) >= kill_after
-                    promised += new
-                    assert not storer.is_running
-                await storer.start((entry(client),))
-                assert not await missing(client, await reach(client, storer), promised)
-                found = await storer.call(Get(name="own"))
-                assert found["timestamp"] == own_timestamp
-            finally:
-                await storer.close()
-            assert len(promised) >= KILLS * BATCH
-
-    run(main())
-
-
-async def reach(client: SecureDHT, storer: ProcessNode) -> VerifiedContact:
-    """A session with a process, whatever is left of its former lives."""
-    await client.ping(storer.entry)
-    found = client._routing.table.get(bytes.fromhex(storer.node_id))
-    if found is not None and str(found.contact.addresses[0]) == storer.entry.partition("@")[2]:
-        return found.contact
-    return await client._entrance.reach(*split_bootstrap(storer.entry))
 
 
 def test_remembered_contacts_replace_a_bootstrap_node_that_is_gone(tmp_path: Path) -> None:

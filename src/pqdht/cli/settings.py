@@ -21,6 +21,7 @@ from ..daemon.requests import Caller, Request, Status
 from ..errors import ConfigError, ControlError, StorageError
 from ..node.dht import SecureDHT
 from ..node.identities import NODE_FILE, OWNER_FILE
+from ..storage.directories import make_directory
 from .output import progress, reporting
 
 JOIN_TIMEOUT_S = 10.0
@@ -97,7 +98,7 @@ class Settings:
     def make_data_dir(self) -> None:
         """Raises StorageError where it cannot be."""
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self.data_dir)
         except OSError as e:
             raise self._unusable("made", e) from None
 

@@ -16,6 +16,7 @@ from ..errors import BadPuzzle
 from ..identity.contact import ContactVerifier
 from ..identity.keys import NodeIdentity, OwnerIdentity, UnsolvedIdentity, born_day, new_commit
 from ..storage import keyfiles
+from ..storage.directories import make_directory
 from .environment import data_file
 
 CHUNK = 256
@@ -98,7 +99,7 @@ async def load_or_make_node(
             if born - identity.born < ROTATE_AFTER_DAYS:
                 return identity
         keyfiles.set_aside(path)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(path.parent)
     progress_path = path.with_name(PROGRESS_FILE)
     unsolved, start = keyfiles.load_puzzle(progress_path, suite, network_tag, born)
     if unsolved is None:
@@ -124,7 +125,7 @@ def load_or_make_owner(config: Config, suite: Suite) -> OwnerIdentity:
         return OwnerIdentity.generate(suite)
     if path.exists():
         return keyfiles.load_owner(path, suite)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(path.parent)
     owner = OwnerIdentity.generate(suite)
     keyfiles.save_owner(path, owner)
     return owner

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageCorrupt, StorageError, StorageFull
+from .directories import make_directory, sync_directory
 
 SCHEMA_VERSION = 1
 """In PRAGMA user_version; a newer one is refused, an older one would be migrated here."""
@@ -40,6 +42,16 @@ TABLES: dict[str, dict[str, type]] = {
 }
 _UNIQUE = {"records": "key, owner", "floors": "key, owner", "states": "name"}
 _SQL_TYPES = {bytes: "BLOB", int: "INTEGER", str: "TEXT"}
+
+SALVAGING, SALVAGED = ".salvaging", ".salvaged"
+"""Beside a damaged database: its sound rows while they are copied, and all of them."""
+_FILES = ("", "-wal", "-shm")
+"""What a database consists of."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_IO = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL)
+_PROBE = 64 * 1024
+"""Bytes: more than the 32 KiB by which SQLite's shared memory grows."""
 
 _BUSY_S = 5.0
 """How long to wait for somebody who looks at the file with another program."""
@@ -81,14 +93,12 @@ def lock(path: Path) -> int:
     The directory is made where it is missing. Raises StorageError naming the process that holds it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(path.parent)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
         raise storage_error(e, path) from e
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
     except BlockingIOError:
         digits = os.read(fd, 20).strip()
         os.close(fd)
@@ -102,16 +112,22 @@ def lock(path: Path) -> int:
     except OSError as e:
         os.close(fd)
         raise storage_error(e, path) from e
+    with contextlib.suppress(OSError):  # only a help to who finds it locked: a full disk stops nobody
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
     return fd
 
 
 def open_database(path: Path, now: int) -> tuple[sqlite3.Connection, Salvage | None]:
     """The database at `path`, made or, where it is damaged, made anew with what could be salvaged.
 
-    A damaged file is kept as `<name>.corrupt-<now>`.  Raises StorageError: no access, locked by
-    another program, of a newer version, not ours; StorageFull.
+    A damaged file is kept as `<name>.corrupt-<now>`.  Killed anywhere in between, the next call starts
+    or goes on with the same salvage.  Raises StorageError: no access, locked by another program, of a
+    newer version, not ours; StorageFull (the damaged file stays in its place).
     """
     try:
+        if _beside(path, SALVAGED).exists():
+            _replace_damaged(path, now)
         try:
             return _open(path), None
         except sqlite3.DatabaseError as e:
@@ -120,14 +136,9 @@ def open_database(path: Path, now: int) -> tuple[sqlite3.Connection, Salvage | N
             error = str(e)
         except _Damaged as e:
             error = str(e)
-        kept = _set_aside(path, now)
-        db = _open(path)
-        try:
-            counts = _salvage(kept, db)
-        except BaseException:
-            db.close()
-            raise
-        return db, Salvage(kept, error, **counts)
+        counts = _salvage(path)
+        kept = _replace_damaged(path, now)
+        return _open(path), Salvage(kept, error, **counts)
     except (sqlite3.Error, OSError) as e:
         raise storage_error(e, path) from e
 
@@ -143,7 +154,7 @@ def storage_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     """What a failure of the disk or of SQLite means to the operator."""
     facts = {"path": str(path), "cause": str(error)}
     code = _code(error)
-    if code == sqlite3.SQLITE_FULL or _errno(error) in (errno.ENOSPC, errno.EDQUOT):
+    if code == sqlite3.SQLITE_FULL or _errno(error) in _NO_ROOM or (code in _IO and _is_full(path)):
         return StorageFull(f"no room to write {path}: free some disk space", **facts)
     if _is_damage(error):
         return StorageCorrupt(f"{path} is damaged: restart, and what can be read is salvaged", **facts)
@@ -156,6 +167,21 @@ def storage_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
             **facts,
         )
     return StorageError(f"{path} failed: {error}", **facts)
+
+
+def _is_full(path: Path) -> bool:
+    """Whether nothing can be written beside `path`.
+
+    SQLite calls only ENOSPC on the database or its log a full disk: a quota, or no room for the shared
+    memory of a reader, comes as any other failure.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(bytes(_PROBE))
+            probe.flush()
+    except OSError as e:
+        return e.errno in _NO_ROOM
+    return False
 
 
 # --- opening -----------------------------------------------------------------------------------
@@ -219,30 +245,44 @@ def _create(db: sqlite3.Connection) -> None:
 # --- damage ------------------------------------------------------------------------------------
 
 
-def _set_aside(path: Path, now: int) -> Path:
-    kept = path.with_name(f"{path.name}.corrupt-{now}")
-    repeat = 1
-    while kept.exists():
-        repeat += 1
-        kept = path.with_name(f"{path.name}.corrupt-{now}-{repeat}")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(f"{path}{suffix}", f"{kept}{suffix}")
-    return kept
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
-def _salvage(kept: Path, into: sqlite3.Connection) -> dict[str, int]:
-    """Copy every sound row; how many per table."""
+def _salvage(damaged: Path) -> dict[str, int]:
+    """Copy every sound row into `<name>.salvaged`, which is there only when complete; rows per table."""
+    half = _beside(damaged, SALVAGING)
+    for suffix in _FILES:
+        _beside(half, suffix).unlink(missing_ok=True)
     counts = dict.fromkeys(TABLES, 0)
-    into.execute("BEGIN IMMEDIATE")
-    with contextlib.closing(_connect(kept)) as db:
-        for table in TABLES:
-            statement = replace(table)
-            for row in _readable_rows(db, table):
-                into.execute(statement, row)
-                counts[table] += 1
-    into.execute("COMMIT")
+    with contextlib.closing(_open(half)) as into:
+        into.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(_connect(damaged)) as db:
+            for table in TABLES:
+                statement = replace(table)
+                for row in _readable_rows(db, table):
+                    into.execute(statement, row)
+                    counts[table] += 1
+        into.execute("COMMIT")
+        into.execute("PRAGMA journal_mode = DELETE")  # all in the one file that is renamed
+    os.rename(half, _beside(damaged, SALVAGED))
+    sync_directory(damaged.parent)
     return counts
+
+
+def _replace_damaged(path: Path, now: int) -> Path:
+    """Set aside what is left of the damaged database and put the salvaged one in its place."""
+    kept = _beside(path, f".corrupt-{now}")
+    repeat = 1
+    while any(_beside(kept, suffix).exists() for suffix in _FILES):
+        repeat += 1
+        kept = _beside(path, f".corrupt-{now}-{repeat}")
+    for suffix in _FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(_beside(path, suffix), _beside(kept, suffix))
+    os.rename(_beside(path, SALVAGED), path)
+    sync_directory(path.parent)
+    return kept
 
 
 def _readable_rows(db: sqlite3.Connection, table: str) -> Iterator[list[Any]]:

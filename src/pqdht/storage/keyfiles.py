@@ -20,6 +20,7 @@ import msgspec
 from ..crypto.api import Suite
 from ..errors import KeyFileError
 from ..identity.keys import NodeIdentity, OwnerIdentity, UnsolvedIdentity
+from .directories import sync_directory
 
 VERSION = 1
 MAX_FILE = 64 * 1024
@@ -184,7 +185,7 @@ def set_aside(path: Path) -> Path:
         try:
             _put_in_place(path, target, replace=False)
             path.unlink(missing_ok=True)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except FileExistsError:
             number += 1
         except OSError as e:
@@ -249,7 +250,7 @@ def _write(path: Path, file: _Head, replace: bool) -> None:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError:
         _fail(path, "exists already and is kept: choose another path, or move it away first")
     except FileNotFoundError:
@@ -289,16 +290,6 @@ def _put_in_place(temporary: Path, path: Path, replace: bool) -> None:
         if path.exists():
             raise FileExistsError(path) from None
         temporary.rename(path)
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _damaged(path: Path, why: object) -> NoReturn:
