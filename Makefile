@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench bench-wan install-liboqs try-liboqs clean
+.PHONY: help demo test check lint types bench bench-wan install-liboqs try-liboqs install-verifpal model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -51,6 +51,12 @@ lookup-table: $(STAMP) ## what colluders at a key do to each end rule of a looku
 
 install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
 	@scripts/install-liboqs "$(CURDIR)/.venv"
+
+install-verifpal: ## build the model checker into .venv (needs cargo; about 2 minutes)
+	@scripts/install-verifpal
+
+model: $(STAMP) install-verifpal ## check the models of the handshake; ARGS='name' chooses
+	@$(BIN)/python models/check.py $(ARGS)
 
 # For what runs without it too, only slower.
 try-liboqs: $(STAMP)
