@@ -2,6 +2,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGET ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -9,7 +11,7 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench install-liboqs try-liboqs clean
+.PHONY: help demo test check lint types bench fuzz mutation install-liboqs try-liboqs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -32,6 +34,14 @@ types: $(STAMP) ## mypy --strict
 bench: $(STAMP) try-liboqs ## one JSON document on standard output and nothing else
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
+fuzz: $(STAMP) ## every parser and state machine, FUZZ_SECONDS each (or FUZZ_TARGET=name); findings in .fuzz
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	    || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' >&2
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(ARGS)
+
+mutation: $(STAMP) ## break each security check in a copy and see that a test notices
+	@$(BIN)/python scripts/mutation-check $(ARGS)
+
 install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
 	@scripts/install-liboqs "$(CURDIR)/.venv"
 
@@ -40,7 +50,7 @@ try-liboqs: $(STAMP)
 	@scripts/install-liboqs "$(CURDIR)/.venv" >&2 || echo "note: going on without liboqs, on OpenSSL" >&2
 
 clean: ## remove .venv and everything made
-	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage*
+	rm -rf .venv .demo .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage*
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Standard output belongs to the targets (`make bench`), so what is said here goes to standard error.
