@@ -42,6 +42,11 @@ def _connection(node: SecureDHT) -> Connection:
     return conn
 
 
+def _is(conn: Connection) -> tuple[bool, bool]:
+    """(closed, proven)."""
+    return conn.is_closed, conn.is_proven
+
+
 async def _knock_with(
     caller: Caller, me: NodeIdentity, to: SecureDHT, body: Body, *, sign: bool
 ) -> Handshake:
@@ -113,14 +118,12 @@ def test_the_first_message_of_a_session_must_be_signed() -> None:
         caller.link.write(session.send(FrameKind.ADDRESSES, handshake.address_part()))
         await _settle()
         conn = _connection(node)
-        assert not conn.is_closed
-        assert not conn.is_proven
+        assert _is(conn) == (False, False)
         assert me.node_id not in node._peers.sessions
         e = _question(net, me, node, Ping(), session.handshake_hash)
         caller.link.write(session.send(FrameKind.ENVELOPE, encode(e)))
         await _settle()
-        assert conn.is_closed
-        assert not conn.is_proven
+        assert _is(conn) == (True, False)
         assert counter(node, "failed.BadSignature") == 1
         assert counter(node, "requests_served") == 0
 
@@ -183,11 +186,11 @@ def test_what_comes_while_a_first_answer_is_signed_is_held_up_to_a_bound() -> No
         conn = _connection(node)
         caller.link.write(bytes(HELD_MOST))
         await asyncio.sleep(0.5)
-        assert not conn.is_closed
+        assert _is(conn) == (False, False)
         assert len(conn._held) == HELD_MOST
         caller.link.write(b"x")
         await asyncio.sleep(0.5)
-        assert conn.is_closed
+        assert _is(conn) == (True, False)
         assert counter(node, "failed.HandshakeFailed") == 1
 
     play(scenario, 1)
