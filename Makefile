@@ -2,6 +2,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGET ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -9,7 +11,8 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench bench-wan install-liboqs try-liboqs install-verifpal model clean
+.PHONY: help demo test check lint types bench bench-wan crash-test lookup-table fuzz mutation install-liboqs try-liboqs
+.PHONY: install-verifpal model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -40,7 +43,7 @@ crash-test: $(STAMP) ## 200 times SIGKILL at a random moment of a storing node (
 
 # One process a seed, so that `make -j churn` uses every core.
 CHURN_SEEDS ?= 1 2 3
-.PHONY: crash-test churn lookup-table $(CHURN_SEEDS:%=churn-%)
+.PHONY: churn $(CHURN_SEEDS:%=churn-%)
 churn: $(CHURN_SEEDS:%=churn-%) ## 200 nodes that come and go, an hour, a partition (20 minutes a seed); prints JSON
 
 churn-%: $(STAMP)
@@ -48,6 +51,14 @@ churn-%: $(STAMP)
 
 lookup-table: $(STAMP) ## what colluders at a key do to each end rule of a lookup; prints the table
 	@$(BIN)/python -m tests.sim.lookup_table $(ARGS)
+
+fuzz: $(STAMP) ## every parser and state machine, FUZZ_SECONDS each (or FUZZ_TARGET=name); findings in .fuzz
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	    || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' >&2
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(ARGS)
+
+mutation: $(STAMP) ## break each security check in a copy and see that a test notices
+	@$(BIN)/python scripts/mutation-check $(ARGS)
 
 install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
 	@scripts/install-liboqs "$(CURDIR)/.venv"
@@ -63,7 +74,7 @@ try-liboqs: $(STAMP)
 	@scripts/install-liboqs "$(CURDIR)/.venv" >&2 || echo "note: going on without liboqs, on OpenSSL" >&2
 
 clean: ## remove .venv and everything made
-	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage*
+	rm -rf .venv .demo .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .coverage*
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Standard output belongs to the targets (`make bench`), so what is said here goes to standard error.

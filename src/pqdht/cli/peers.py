@@ -89,8 +89,10 @@ def _peer_section(found: dict[str, Any], key: str | None) -> str:
     if found["endpoints"]:
         lines.append(f"Endpoint = {found['endpoints'][0]}")
     if allowed := found["attributes"].get(ALLOWED_IPS):
+        # After a % Python takes any text for the zone of an IPv6 address, line breaks included.
+        parts = allowed.split(",") if "%" not in allowed else []
         try:
-            networks = [ipaddress.ip_network(part.strip()) for part in allowed.split(",")]
+            networks = [ipaddress.ip_network(part.strip()) for part in parts]
         except ValueError:
             networks = []
         if networks and all(n.num_addresses == 1 for n in networks):

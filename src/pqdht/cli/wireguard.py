@@ -153,6 +153,8 @@ def _addresses(
     value: str, path: Path, number: int
 ) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
     try:
+        if "%" in value:  # a zone, which neither Address nor AllowedIPs takes; Python puts any text there
+            raise ValueError
         return [ipaddress.ip_interface(part.strip()) for part in value.split(",")]
     except ValueError:
         _fail(path, number, "Address must be IP addresses, with or without /prefix, separated by commas")

@@ -39,6 +39,10 @@ MARGIN_S = 10.0
 """How much longer than its own time limit a request may take before the daemon counts as hung."""
 
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a line that is not what it should be."""
+
+
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
     method: str
     params: Any = {}
@@ -96,16 +100,22 @@ async def _talk(dht: SecureDHT, reader: asyncio.StreamReader, writer: asyncio.St
 
 async def _answer(dht: SecureDHT, line: bytes) -> bytes:
     try:
-        call = msgspec.json.decode(line, type=_Call)
-        result = await parse_request(call.method, call.params).run(dht)
+        result = await parse_line(line).run(dht)
         return msgspec.json.encode({"result": result}) + b"\n"
     except PqdhtError as e:
         return _failed(e)
-    except msgspec.MsgspecError as e:
-        return _failed(ConfigError(f"not a request: {e}", name="request"))
     except Exception:
         _log.exception("a control request failed")
         return _failed(ControlError("the daemon failed inside; its log says where: please report it"))
+
+
+def parse_line(line: bytes) -> Request:
+    """The request in one line of a caller. Raises ConfigError."""
+    try:
+        call = msgspec.json.decode(line, type=_Call)
+        return parse_request(call.method, call.params)
+    except _UNREADABLE as e:
+        raise ConfigError(f"not a request: {e}", name="request") from None
 
 
 def _failed(error: PqdhtError) -> bytes:
@@ -229,7 +239,7 @@ class ControlClient:
     def _open(self, line: bytes) -> dict[str, Any]:
         try:
             answer = msgspec.json.decode(line, type=dict[str, dict[str, Any]])
-        except msgspec.MsgspecError as e:
+        except _UNREADABLE as e:
             raise self._left() from e
         if "error" in answer:
             raise restore(answer["error"])

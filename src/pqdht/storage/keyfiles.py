@@ -201,7 +201,7 @@ def _read(path: Path, wanted: str, kind: type[_File]) -> _File:
     data = _read_bytes(path)
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         _damaged(path, e)
     if head.format != wanted:
         _fail(path, f"is a {head.format!r} file, not a {wanted!r} file: give the right file")
@@ -211,7 +211,7 @@ def _read(path: Path, wanted: str, kind: type[_File]) -> _File:
         _fail(path, "is protected by a passphrase, which this pqdht cannot ask for: upgrade pqdht")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         _damaged(path, e)
 
 

@@ -79,6 +79,7 @@ def test_addresses_add_up() -> None:
         (f"[Interface]\nPrivateKey = {PRIVATE}\nListenPort = 65536", 3, "0 to 65535"),
         (f"[Interface]\nPrivateKey = {PRIVATE}\nListenPort = \u0661", 3, "0 to 65535"),
         (f"[Interface]\nPrivateKey = {PRIVATE}\nAddress = 10.0.0.300", 3, "IP addresses"),
+        (f"[Interface]\nPrivateKey = {PRIVATE}\nAddress = fe80::1%wg0/64", 3, "IP addresses"),
         ("[Interface]\n# Endpoint = 203.0.113.5", 2, "not an endpoint"),
     ],
 )

@@ -252,9 +252,13 @@ def test_a_cut_file_is_damaged(path: Path, save: Callable[[Path], None], load: L
         assert "is damaged" in fault(load, path)
 
 
+DEEP = b'{"passphrase":' + b"[" * 20_000
+"""More brackets than Python's stack takes."""
+
+
 @each
 @pytest.mark.parametrize(
-    "junk", [b"", b"\0" * 100, b"\xff\xfe", b"[]", b"null", b"{" * 5000, b" " * (MAX_FILE + 1)]
+    "junk", [b"", b"\0" * 100, b"\xff\xfe", b"[]", b"null", b"{" * 5000, b" " * (MAX_FILE + 1), DEEP]
 )
 def test_junk_is_damaged(path: Path, save: object, load: Load, junk: bytes) -> None:
     path.write_bytes(junk)
