@@ -350,7 +350,16 @@ class Connection:
                 self.link.close()
                 self._end(None)
                 return
+            elif frame.kind == FrameKind.KEEPALIVE:
+                self._echo()
             self.host.heard(self)
+
+    def _echo(self) -> None:
+        """A peer that keeps us in its table need not be in ours: what it must hear to go on passing us on
+        is said here, unless we said something lately (so that two do not echo each other)."""
+        since_s = asyncio.get_running_loop().time() - self.last_sent
+        if since_s >= self._env.config.keepalive_s / 2:
+            self.keepalive()
 
     def keepalive(self) -> None:
         """About 40 bytes that say we are here."""
@@ -367,7 +376,8 @@ class Connection:
         self.last_sent = asyncio.get_running_loop().time()
         self.bytes += len(data)
         self.link.write(data)
-        if self._session.needs_renewal(self._env.clock()):
+        # A session that only says "I am here" hides nothing that new keys would protect.
+        if kind is FrameKind.ENVELOPE and self._session.needs_renewal(self._env.clock()):
             self.host.outworn(self)
 
 
