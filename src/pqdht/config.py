@@ -59,9 +59,10 @@ class Config:
     max_sessions: int = 1024
     """Open sessions; the least recently used that is not in the table goes first."""
     session_idle_s: float = 120.0
-    """An idle session with a peer outside the table ends after this."""
+    """An idle session with a peer outside the table ends after this, if we dialled it; a caller may keep
+    its own alive."""
     keepalive_s: float = 300.0
-    """Silence on a table peer's session after which a keep-alive is sent."""
+    """Silence on a table peer's session after which a keep-alive is sent; 2.5 times that ends a session."""
 
     walk_interval_young_s: float = 300.0
     """Random walk interval in the first half hour."""

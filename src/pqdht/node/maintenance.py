@@ -149,7 +149,13 @@ class Maintenance:
                     if found.node_id not in table:
                         strangers.setdefault(found.group, found.contact)
         met = self._env.dice.sample(list(strangers.values()), min(REFRESH_MET, len(strangers)))
-        await self._side_by_side([partial(self._probe, contact) for contact in met], PROBE_S)
+        await self._side_by_side([partial(self._introduce, contact) for contact in met], PROBE_S)
+
+    async def _introduce(self, contact: VerifiedContact) -> None:
+        await self._probe(contact)
+        conn = self._peers.sessions.get(contact.node_id)
+        if conn is not None and conn.is_proven:  # it may have been open before: nobody told the table
+            self._routing.answered(conn)
 
     async def probe(self) -> None:
         """Ping whoever in the table was silent for so long that we could not pass it on."""
