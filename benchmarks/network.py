@@ -8,7 +8,8 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
-from benchmarks.figures import Effort, peak_rss, percentiles, progress
+from benchmarks import many
+from benchmarks.figures import VALUE_BYTES, Effort, peak_rss, percentiles, progress, quiet, received
 from pqdht.config import Config, Consistency
 from pqdht.node.dht import SecureDHT
 from pqdht.node.environment import Parts
@@ -16,10 +17,10 @@ from pqdht.records import Named
 from pqdht.testing.testnet import Loopback, Testnet, group_address
 from pqdht.transport.tcp import TcpTransport
 
-VALUE_BYTES = 200
 FIRST_READER = 240
 """Index of the readers' addresses, out of the way of the nodes'."""
-REST_S = 0.005
+READERS = 5
+"""One for each way of reading: none may profit by what another way left."""
 REFUSED = "requests_refused_busy"
 
 
@@ -31,7 +32,7 @@ async def measure(provider: str, effort: Effort) -> dict[str, Any]:
         figures: dict[str, Any] = {"join_ms": await grow(net, effort.nodes)}
         progress(f"  joined ({figures['join_ms']} ms); putting {effort.keys} values")
         keys, figures["put_ms"] = await put(net, effort.keys)
-        readers = [await stack.enter_async_context(reader(net, provider, i)) for i in range(3)]
+        readers = [await stack.enter_async_context(reader(net, provider, i)) for i in range(READERS)]
         for node in readers:
             await node.bootstrapped(60)
             await node.find_node(node.node_id)
@@ -41,6 +42,8 @@ async def measure(provider: str, effort: Effort) -> dict[str, Any]:
         figures |= await get_majority(everyone, readers[1], keys)
         figures["gets_per_s_50"] = await get_at_once(readers[2], keys, effort.in_flight)
         figures["rss_mb_per_node"] = round((peak_rss() - empty) / len(everyone) / 2**20, 2)
+        progress("  many keys at once")
+        figures |= await many.measure(everyone, readers[3], readers[4], keys, effort)
         for node in everyone:
             if node.env.counters[REFUSED]:
                 raise RuntimeError("a node refused questions as too many: the figures are of its limiter")
@@ -115,11 +118,6 @@ async def get_majority(everyone: list[SecureDHT], node: SecureDHT, keys: list[Na
     }
 
 
-def received(nodes: list[SecureDHT]) -> int:
-    """Bytes that came in on all links; every link has both its ends among the nodes."""
-    return sum(node.env.counters["bytes_received"] for node in nodes)
-
-
 async def get_at_once(node: SecureDHT, keys: list[Named], in_flight: int) -> float:
     """GETs with a majority per second, `in_flight` under way at any time."""
     waiting = iter(keys)
@@ -131,12 +129,3 @@ async def get_at_once(node: SecureDHT, keys: list[Named], in_flight: int) -> flo
     began = perf_counter()
     await asyncio.gather(*(some() for _ in range(in_flight)))
     return round(len(keys) / (perf_counter() - began), 2)
-
-
-async def quiet() -> None:
-    """Until this process rests: questions that a GET or PUT did not wait for have been answered."""
-    used = REST_S
-    while used >= REST_S / 5:
-        cpu = process_time()
-        await asyncio.sleep(REST_S)
-        used = process_time() - cpu

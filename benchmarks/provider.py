@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import handshake, network, rpc
+from benchmarks import handshake, large, memory, network, rpc, serving
 from benchmarks.figures import FULL, QUICK, Effort, progress
 from benchmarks.run import PROVIDERS, UNAVAILABLE
 from pqdht.crypto.providers import get_provider
@@ -52,6 +52,12 @@ async def measure(provider: str, effort: Effort) -> dict[str, Any]:
     figures |= await rpc.measure(provider, effort)
     progress(f"{provider}: a network of {effort.nodes} nodes")
     figures |= await network.measure(provider, effort)
+    progress(f"{provider}: a node that only serves")
+    figures |= await serving.measure(provider, effort)
+    progress(f"{provider}: the memory of one node")
+    figures |= await asyncio.to_thread(memory.measure, provider, effort)
+    progress(f"{provider}: a network of {effort.many_nodes} nodes")
+    figures |= await large.measure(provider, effort)
     return figures
 
 

@@ -1,7 +1,8 @@
 """`make bench`: one JSON document on standard output, progress on standard error.
 
 Each provider is measured in a process of its own, so that neither sees the caches or the memory of
-the other.  What the figures mean is in README.md next to this file.
+the other.  Bytes in a large simulated network, which no provider changes, are measured in one more and
+stand with both.  What the figures mean is in README.md next to this file.
 """
 
 from __future__ import annotations
@@ -26,15 +27,22 @@ UNAVAILABLE = os.EX_UNAVAILABLE
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure pqdht; the JSON goes to standard output.")
     parser.add_argument("--quick", action="store_true", help="a small network and few samples: for tests")
-    quick = parser.parse_args().quick
-    report = {"machine": machine(), "providers": {name: measure(name, quick) for name in PROVIDERS}}
+    parser.add_argument("--gates", action="store_true", help="idle traffic of 1,000 nodes: half an hour more")
+    chosen = parser.parse_args()
+    how = ["--quick"] if chosen.quick else []
+    simulated = run("benchmarks.simulated", *how, *(["--gates"] if chosen.gates else []))
+    assert simulated is not None
+    providers = {name: run("benchmarks.provider", name, *how) for name in PROVIDERS}
+    for figures in filter(None, providers.values()):
+        figures.update(simulated)
+    report = {"machine": machine(), "providers": providers}
     print(json.dumps(report, indent=2))
     return 0
 
 
-def measure(provider: str, quick: bool) -> dict[str, Any] | None:
-    """The figures of one provider, None where it is missing.  Raises CalledProcessError."""
-    command = [sys.executable, "-m", "benchmarks.provider", provider, *(["--quick"] if quick else [])]
+def run(module: str, *arguments: str) -> dict[str, Any] | None:
+    """What a module measures, None where its provider is missing.  Raises CalledProcessError."""
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if done.returncode == UNAVAILABLE:  # it said why on standard error
         return None

@@ -60,9 +60,10 @@ class Config:
     max_sessions: int = 1024
     """Open sessions; the least recently used that is not in the table goes first."""
     session_idle_s: float = 120.0
-    """An idle session with a peer outside the table ends after this."""
+    """An idle session with a peer outside the table ends after this, if we dialled it; a caller may keep
+    its own alive."""
     keepalive_s: float = 300.0
-    """Silence on a table peer's session after which a keep-alive is sent."""
+    """Silence on a table peer's session after which a keep-alive is sent; 2.5 times that ends a session."""
     renew_interval_s: float = 3600.0
     """Age of a session's keys at which a new handshake inside it replaces them. Less is more work."""
 

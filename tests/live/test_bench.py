@@ -24,8 +24,27 @@ NUMBERS = {
     "get_bytes",
     "rss_mb_per_node",
     "join_ms",
+    "serving_warm_rpc_per_s",
+    "serving_warm_rpc_per_s_unbatched",
+    "serving_warm_rpc_per_s_batched",
+    "serving_cold_peers_per_s",
+    "loop_lag_p99_ms",
+    "node_mem_mb_1000_contacts_10000_records",
+    "first_reply_bytes",
+    "lookup_bytes_warm_p50",
+    "lookup_bytes_warm_p50_k8",
+    "lookup_bytes_cold_p50",
+    "lookup_bytes_cold_p50_k8",
+    "idle_mb_per_hour",
+    "idle_nodes",
+    "get_many_100_cpu_ratio",
+    "get_many_100_bytes_ratio",
+    "put_many_100_cpu_ratio",
+    "put_many_100_bytes_ratio",
 }
 PERCENTILES = {"get_first_ms", "get_majority_ms", "put_ms"}
+OF_128 = {"get_first_ms", "get_majority_ms", "get_cpu_ms", "gets_per_s_50"}
+"""Keys of `n128`."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +77,9 @@ def test_a_missing_provider_is_null_and_its_reason_on_standard_error(
 
 def test_every_figure_is_a_positive_number(document: dict[str, Any]) -> None:
     for figures in filter(None, document["providers"].values()):
-        assert set(figures) == NUMBERS | PERCENTILES
+        assert set(figures) == NUMBERS | PERCENTILES | {"n128"}
+        assert set(figures["n128"]) == OF_128
+        assert all(figures["n128"][name] > 0 for name in OF_128 - PERCENTILES)
         for name in NUMBERS:
             assert isinstance(figures[name], int | float), name
             assert figures[name] > 0, name
@@ -67,9 +88,10 @@ def test_every_figure_is_a_positive_number(document: dict[str, Any]) -> None:
 
 def test_percentiles_ascend(document: dict[str, Any]) -> None:
     for figures in filter(None, document["providers"].values()):
-        for name in PERCENTILES:
-            assert list(figures[name]) == ["p50", "p95", "p99"]
-            assert 0 < figures[name]["p50"] <= figures[name]["p95"] <= figures[name]["p99"]
+        given = [figures[name] for name in PERCENTILES] + [figures["n128"][n] for n in OF_128 & PERCENTILES]
+        for percentiles in given:
+            assert list(percentiles) == ["p50", "p95", "p99"]
+            assert 0 < percentiles["p50"] <= percentiles["p95"] <= percentiles["p99"]
 
 
 def test_a_get_costs_at_least_the_bytes_of_three_signed_answers(document: dict[str, Any]) -> None:

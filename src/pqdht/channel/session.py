@@ -41,6 +41,9 @@ RENEW_PATIENCE_MS = 10 * MINUTE_MS
 """So long after new keys were found due, a peer that does not help to make them is dialled anew."""
 BUCKETS: dict[Padding, int] = {"off": 1, "256": 256, "constant": 16_384}
 """Plaintexts are padded to a multiple of this; `constant`: all but the longest answers look alike."""
+KEEPALIVE_BUCKET = 16
+"""With "256", of a keep-alive: its clockwork gives it away at any length, and most frames of an idle node
+are such."""
 
 
 class FrameKind(IntEnum):
@@ -130,7 +133,10 @@ class Session:
         if len(content) > MAX_MESSAGE:
             raise ValueError(f"a frame takes at most {MAX_MESSAGE} bytes, got {len(content)}")
         plain = HEADER.pack(kind, len(content)) + content
-        padded = min(-(-len(plain) // self._bucket) * self._bucket, MAX_PLAINTEXT)
+        bucket = self._bucket
+        if kind is FrameKind.KEEPALIVE and bucket == BUCKETS["256"]:
+            bucket = KEEPALIVE_BUCKET
+        padded = min(-(-len(plain) // bucket) * bucket, MAX_PLAINTEXT)
         sealed = _next_key(self._send).encrypt_with_ad(b"", plain.ljust(padded, b"\0"))
         return self._send_mask.update(len(sealed).to_bytes(LENGTH_SIZE, "big")) + sealed
 

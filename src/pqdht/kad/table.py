@@ -268,6 +268,15 @@ class Table(Generic[C]):
         """The entry of a node in the table."""
         return self._entries.get(node_id)
 
+    def has_room(self, node_id: bytes, group: str, wide: str) -> bool:
+        """Whether a node that is not in the table would enter it now."""
+        number = int.from_bytes(node_id, "big")
+        return number != self._own_number and self._refusal(number, group, wide) is None
+
+    def is_bucket_full(self, cpl: int) -> bool:
+        """Whether a bucket holds the k that it may hold outside our neighbourhood."""
+        return len(self._buckets.get(cpl, ())) >= self.k
+
     def is_neighbour(self, node_id: bytes) -> bool:
         """Whether this id is, or would be, among the 2k closest to our own."""
         return self._is_near(int.from_bytes(node_id, "big"))
@@ -327,7 +336,10 @@ class Table(Generic[C]):
     # --- buckets ---------------------------------------------------------------------------------
 
     def _cpl(self, entry: Entry[C]) -> int:
-        return ID_BITS - (entry.number ^ self._own_number).bit_length()
+        return self._cpl_of(entry.number)
+
+    def _cpl_of(self, number: int) -> int:
+        return ID_BITS - (number ^ self._own_number).bit_length()
 
     def _by_distance(self, x: int) -> list[int]:
         filled = sorted(self._buckets)
@@ -348,20 +360,23 @@ class Table(Generic[C]):
 
     def _admit(self, entry: Entry[C]) -> Reason | None:
         """Insert, or say why not."""
-        cpl = self._cpl(entry)
-        if not entry.pinned:
-            others = [e for e in self._buckets.get(cpl, ()) if not e.pinned]
-            if self._group_limits:
-                if sum(e.group == entry.group for e in others) >= self._per_bucket:
-                    return Reason.GROUP_IN_BUCKET
-                if self._groups[entry.group] >= self._per_table:
-                    return Reason.GROUP_IN_TABLE
-                if self._wides[entry.wide] >= self._per_wide:
-                    return Reason.WIDE_GROUP_IN_TABLE
-            if len(others) >= self.k and not self._is_near(entry.number):
-                return Reason.BUCKET_FULL
-        self._insert(entry)
-        self._trim()
+        reason = None if entry.pinned else self._refusal(entry.number, entry.group, entry.wide)
+        if reason is None:
+            self._insert(entry)
+            self._trim()
+        return reason
+
+    def _refusal(self, number: int, group: str, wide: str) -> Reason | None:
+        others = [e for e in self._buckets.get(self._cpl_of(number), ()) if not e.pinned]
+        if self._group_limits:
+            if sum(e.group == group for e in others) >= self._per_bucket:
+                return Reason.GROUP_IN_BUCKET
+            if self._groups[group] >= self._per_table:
+                return Reason.GROUP_IN_TABLE
+            if self._wides[wide] >= self._per_wide:
+                return Reason.WIDE_GROUP_IN_TABLE
+        if len(others) >= self.k and not self._is_near(number):
+            return Reason.BUCKET_FULL
         return None
 
     def _trim(self) -> None:

@@ -351,8 +351,10 @@ class Connection:
             if self.is_closed:
                 return
             # A RENEW frame ends a list: what follows it may need the new keys.
-            frames = self._session.receive(b"") if frames[-1].kind == FrameKind.RENEW else []
-        self._renew_if_due()
+            is_renewal = frames[-1].kind == FrameKind.RENEW
+            if is_renewal or any(frame.kind == FrameKind.ENVELOPE for frame in frames):
+                self._renew_if_due()
+            frames = self._session.receive(b"") if is_renewal else []
 
     def _on_frame(self, frame: Frame) -> None:
         assert self.peer is not None
@@ -371,6 +373,8 @@ class Connection:
             self.link.close()
             self._end(None)
             return
+        elif frame.kind == FrameKind.KEEPALIVE:
+            self._echo()
         self.host.heard(self)
 
     def _on_renewal(self, content: bytes) -> None:
@@ -392,6 +396,13 @@ class Connection:
         elif session.may_renew and self._retiring is None:
             self._write(session.renew())
 
+    def _echo(self) -> None:
+        """A peer that keeps us in its table need not be in ours: what it must hear to go on passing us on
+        is said here, unless we said something lately (so that two do not echo each other)."""
+        since_s = asyncio.get_running_loop().time() - self.last_sent
+        if since_s >= self._env.config.keepalive_s / 2:
+            self.keepalive()
+
     def keepalive(self) -> None:
         """About 40 bytes that say we are here."""
         self._send_frame(FrameKind.KEEPALIVE, b"")
@@ -404,7 +415,8 @@ class Connection:
         if self._session is None or self.is_closed:
             return
         self._write(self._session.send(kind, content))
-        self._renew_if_due()
+        if kind is FrameKind.ENVELOPE:  # who only says "I am here" hides nothing that new keys would protect
+            self._renew_if_due()
 
     def _write(self, data: bytes) -> None:
         if data:

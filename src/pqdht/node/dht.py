@@ -254,7 +254,10 @@ class SecureDHT:
         except RemoteError as e:
             conn.fail(e)
             return
-        wanted = contact.addresses and contact.node_id not in self._routing.table
+        table, remote = self._routing.table, conn.link.remote
+        wanted = contact.addresses and contact.node_id not in table
+        # Else the answer would only make it a candidate, and those come from our own walks and dials alone.
+        wanted = wanted and table.has_room(contact.node_id, remote.group, remote.wide_group)
         if wanted and len(self._pings) < INBOUND_CHECKS:
             task = asyncio.get_running_loop().create_task(self._check_inbound(conn))
             self._pings[task] = None

@@ -16,7 +16,7 @@ from ..errors import Closed, PqdhtError, RemoteError
 from ..identity.contact import VerifiedContact
 from ..ids import Key, NodeId, distance, id_in_bucket
 from ..storage.base import StoredRecord
-from ..wire.messages import Ping, Store
+from ..wire.messages import FindNode, Nodes, Ping, Store
 from .environment import Environment
 from .handlers import to_wire
 from .keeper import Keeper
@@ -33,6 +33,9 @@ EXPIRE_S = 60.0
 REMEMBER_S = 60.0
 RETRY_S = 15.0
 REDRAW_S = 3600.0
+REFRESH_ASKED = 2
+REFRESH_MET = 4
+"""Nodes asked for the refresh of a full bucket, and nodes dialled that they name, each of its own group."""
 PEERS_AT_ONCE = 8
 """Peers asked, or given records, at a time: a slow one holds up only its own place, ..."""
 GIVE_S = 600.0
@@ -119,13 +122,40 @@ class Maintenance:
         await self._lookups.find(target, end=self._env.config.path_end, is_sample=True)
 
     async def refresh(self) -> None:
-        """Look up a random id in each bucket that nobody looked into for an hour."""
+        """Look up a random id in each bucket that nobody looked into for an hour.
+
+        A full bucket, far from us as such are, only needs newcomers to draw from: not worth a lookup.
+        """
         now = asyncio.get_running_loop().time()
-        own = self._env.identity.node_id
-        for cpl in self._routing.table.buckets_to_refresh(now, self._env.config.refresh_idle_s):
+        own, table = self._env.identity.node_id, self._routing.table
+        for cpl in table.buckets_to_refresh(now, self._env.config.refresh_idle_s):
             self._env.counters["refreshes"] += 1
             target = id_in_bucket(own, cpl, self._env.dice.randbytes(32))
-            await self._lookups.find(target, end=self._env.config.path_end)
+            if table.is_bucket_full(cpl):
+                await self._meet(target)
+            else:
+                await self._lookups.find(target, end=self._env.config.path_end)
+
+    async def _meet(self, target: bytes) -> None:
+        """Ask the closest to a target whom they know there, and make candidates of some we do not."""
+        table = self._routing.table
+        table.looked_up(target, asyncio.get_running_loop().time())
+        strangers: dict[str, VerifiedContact] = {}
+        for entry in table.closest(target, REFRESH_ASKED):
+            with contextlib.suppress(RemoteError, Closed):
+                answer = await self._peers.request(entry.contact, FindNode(target))
+                assert isinstance(answer.body, Nodes)
+                for found in self._routing.candidates(answer.body.contacts):
+                    if found.node_id not in table:
+                        strangers.setdefault(found.group, found.contact)
+        met = self._env.dice.sample(list(strangers.values()), min(REFRESH_MET, len(strangers)))
+        await self._side_by_side([partial(self._introduce, contact) for contact in met], PROBE_S)
+
+    async def _introduce(self, contact: VerifiedContact) -> None:
+        await self._probe(contact)
+        conn = self._peers.sessions.get(contact.node_id)
+        if conn is not None and conn.is_proven:  # it may have been open before: nobody told the table
+            self._routing.answered(conn)
 
     async def probe(self) -> None:
         """Ping whoever in the table was silent for so long that we could not pass it on."""

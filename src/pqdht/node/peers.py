@@ -45,6 +45,8 @@ COSTS: dict[int, tuple[float, float]] = {
 OTHER_COST = (1.0, 0.0)
 HANDSHAKE_COST = 4.0
 SWEEP_S = 15.0
+SILENT_KEEPALIVES = 2.5
+"""A session is given up after silence of this many intervals of keep-alives."""
 REMEMBERED = 8192
 """KEM keys, and addresses where a node was reached, and who holds our signing key."""
 SIGNING_KEYS = 2048
@@ -343,10 +345,14 @@ class Peers:
 
     def _take_place(self, group: str) -> bool:
         """A place for an inbound session.  Where all are taken, the session that nobody wants and that
-        was silent longest gives up its own."""
-        if self._inbound.is_full and not self._inbound.is_group_full(group):
+        was silent longest gives up its own; where only those of its group are, one that is idle does."""
+        is_group_full = self._inbound.is_group_full(group)
+        if self._inbound.is_full or is_group_full:
             guests = [c for c in self._all if c.is_admitted and not c.exchange.in_use]
             guests = [c for c in guests if not self._is_wanted(c)]
+            if is_group_full:
+                before = asyncio.get_running_loop().time() - self.env.config.session_idle_s
+                guests = [c for c in guests if c.group == group and c.last_heard < before]
             if guests:
                 guest = min(guests, key=lambda c: c.last_heard)
                 self._leave_place(guest)
@@ -361,9 +367,10 @@ class Peers:
     def _is_wanted(self, conn: Connection) -> bool:
         """Whether it is the current session with a peer that the table holds."""
         peer = conn.peer
-        if peer is None or self.sessions.get(peer.node_id) is not conn:
-            return False
-        return self._listener.is_wanted(peer.node_id)
+        return peer is not None and self._is_current(conn) and self._listener.is_wanted(peer.node_id)
+
+    def _is_current(self, conn: Connection) -> bool:
+        return conn.peer is not None and self.sessions.get(conn.peer.node_id) is conn
 
     # --- Host ----------------------------------------------------------------------------------
 
@@ -482,16 +489,23 @@ class Peers:
         loop = asyncio.get_running_loop()
         now = loop.time()
         config = self.env.config
+        silent_s = SILENT_KEEPALIVES * config.keepalive_s
         for conn in list(self._all):
-            if self._is_wanted(conn):
-                if now - conn.last_sent >= config.keepalive_s:
-                    conn.keepalive()
-                if now - conn.last_heard >= 2.5 * config.keepalive_s:
-                    conn.close()
+            heard_s, sent_s = now - conn.last_heard, now - conn.last_sent
+            idle_s = min(heard_s, sent_s)
+            if idle_s < config.session_idle_s and max(heard_s, sent_s) < config.keepalive_s:
                 continue
-            idle_s = now - max(conn.last_heard, conn.last_sent)
-            if conn.peer is not None and not conn.exchange.in_use and idle_s >= config.session_idle_s:
-                conn.close()  # a replaced, never proven or no longer wanted session
+            if self._is_wanted(conn):
+                if sent_s >= config.keepalive_s:
+                    conn.keepalive()
+                if heard_s >= silent_s:
+                    conn.close()
+            elif conn.peer is not None and not conn.exchange.in_use:
+                # A replaced, never proven or no longer wanted session.  A proven caller may want it: whoever
+                # does keeps it alive, and who does not ends it, as we do with those we opened.
+                is_callers = conn.is_proven and not conn.outbound and self._is_current(conn)
+                if idle_s >= (silent_s if is_callers else config.session_idle_s):
+                    conn.close()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
     async def close(self) -> None:

@@ -123,6 +123,14 @@ def test_padding_policies() -> None:
     assert BUCKETS == {"off": 1, "256": 256, "constant": 16_384}
 
 
+@pytest.mark.parametrize(("padding", "size"), [("off", 21), ("256", 34), ("constant", 16_402)])
+def test_a_keepalive_is_small_unless_all_must_look_alike(padding: Padding, size: int) -> None:
+    one, two = ends(padding)
+    frame = one.send(FrameKind.KEEPALIVE, b"")
+    assert len(frame) == size
+    assert two.receive(frame) == [(FrameKind.KEEPALIVE, b"")]
+
+
 def test_too_much_content_is_the_callers_mistake() -> None:
     one, two = ends()
     with pytest.raises(ValueError, match="61440"):

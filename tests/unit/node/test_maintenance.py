@@ -10,7 +10,7 @@ import pytest
 from pqdht.constants import TESTNET
 from pqdht.errors import PqdhtError
 from pqdht.identity.contact import VerifiedContact
-from pqdht.ids import distance
+from pqdht.ids import distance, id_in_bucket
 from pqdht.records import Named
 from pqdht.testing.loop import VirtualLoop, run
 from tests.sim.harness import Net, codes, counter, strangers
@@ -89,6 +89,32 @@ def test_the_dead_leave_the_tables_and_the_living_stay() -> None:
                 assert dead not in peers
                 assert len(peers) == 6
         assert counter(net.nodes[0], "walks") > 3
+        await net.close()
+
+    run(main)
+
+
+def test_a_full_bucket_is_refreshed_without_a_lookup_and_gets_candidates() -> None:
+    async def main() -> None:
+        net = Net(params=K4, refresh_idle_s=600.0, walk_interval_s=1e6, walk_interval_young_s=1e6)
+        await net.grow(40)
+        node = net.nodes[0]
+        table = node._routing.table
+        full = [cpl for cpl in range(3) if table.is_bucket_full(cpl)]
+        assert 0 in full
+        for entry in table.candidates():
+            table.remove(entry.node_id, 0.0)
+        await asyncio.sleep(1.0)
+        for cpl in range(20):
+            table.looked_up(id_in_bucket(node.node_id, cpl, bytes(32)), asyncio.get_running_loop().time())
+        table.looked_up(id_in_bucket(node.node_id, 0, bytes(32)), -1e6)
+        before = counter(node, "lookups"), counter(node, "refreshes"), len(table.candidates())
+        await node._maintenance.refresh()
+        after = counter(node, "lookups"), counter(node, "refreshes"), len(table.candidates())
+        assert after[:2] == (before[0], before[1] + 1)
+        assert after[2] > before[2]
+        now = asyncio.get_running_loop().time()
+        assert 0 not in table.buckets_to_refresh(now, 600.0)
         await net.close()
 
     run(main)
