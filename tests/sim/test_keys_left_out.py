@@ -79,16 +79,20 @@ def test_a_peer_that_restarted_asks_for_the_key_and_answers_the_question(hellos:
         await net.crash(0)
         await net.restart(0)
         await asyncio.sleep(60.0)
+        for _ in range(3):  # whatever was asked for in joining again is known again
+            await hang_up(net)
+            assert isinstance((await ask(net, 1, 0)).body, Nodes)
         await hang_up(net)
         net.nodes[0]._peers._signing_keys.clear()
         before = counter(net.nodes[1], "signing_key_asked_for")
         assert isinstance((await ask(net, 1, 0)).body, Nodes)
         assert sent(net, hellos, 1, 0) == [False, False]
         assert counter(net.nodes[1], "signing_key_asked_for") == before + 1
-        await hang_up(net)
-        assert isinstance((await ask(net, 1, 0)).body, Nodes)
-        assert sent(net, hellos, 1, 0) == [False, False]
-        assert counter(net.nodes[1], "signing_key_asked_for") == before + 1  # it holds it again
+        for came in (True, False, False):  # it may forget often: sent once more, then believed again
+            await hang_up(net)
+            assert isinstance((await ask(net, 1, 0)).body, Nodes)
+            assert sent(net, hellos, 1, 0) == [came, False]
+        assert counter(net.nodes[1], "signing_key_asked_for") == before + 1
         await net.close()
 
     run(main)
@@ -179,8 +183,7 @@ def test_who_always_forgets_is_answered_late_and_nobody_else_suffers() -> None:
             dials, asked = counter(asker, "dials"), counter(asker, "signing_key_asked_for")
             assert isinstance((await ask(net, 1, 0)).body, Nodes)
             assert counter(asker, "dials") == dials + 1
-            assert counter(asker, "signing_key_asked_for") <= asked + 1, n
-        assert counter(asker, "signing_key_asked_for") >= 4
+            assert counter(asker, "signing_key_asked_for") == asked + (n % 2 == 0), n
         assert not any(counter(n, "failed.HandshakeFailed") for n in net.nodes)
         await net.close()
 

@@ -98,8 +98,9 @@ class Peers:
         """When anybody answered last, in the event loop's seconds."""
         self._signing_keys: OrderedDict[bytes, bytes] = OrderedDict()
         """H(signing key) -> the key, of nodes that proved it: they need not send it again."""
-        self._knowing: OrderedDict[NodeId, None] = OrderedDict()
-        """Who answered a signed question of ours, so held our signing key then: we need not send it."""
+        self._knowing: OrderedDict[NodeId, bool] = OrderedDict()
+        """Who answered a signed question of ours, so held our signing key then: whether to leave it out of
+        the next first flight. Not just after a NEED_KEY: who forgets fast is sent it every other time."""
         self._params = HandshakeParams(
             suite=env.suite,
             network_tag=env.network_tag,
@@ -159,7 +160,7 @@ class Peers:
     def _measured(self, answer: Answer) -> Answer:
         self.round_trips.measured(answer.node_id, answer.rtt_s)
         self._heard_at = asyncio.get_running_loop().time()
-        self._remember(self._knowing, answer.node_id, None)
+        self._remember(self._knowing, answer.node_id, self._knowing.get(answer.node_id, True))
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
@@ -271,7 +272,7 @@ class Peers:
             now=self.env.clock(),
             # The first message of pqXX is readable: it should not tell that we met.
             signing_key_hash=signing_key_hash if is_ik else None,
-            peer_holds_key=is_ik and node_id in self._knowing,
+            peer_holds_key=is_ik and self._knowing.get(node_id, False),
         )
         where = (node_id, address)
         verified = where in self._reached
@@ -378,8 +379,10 @@ class Peers:
         peer = conn.peer
         assert peer is not None
         if conn.is_key_asked:  # it restarted, or had too many others to remember
-            self._knowing.pop(peer.node_id, None)
+            self._remember(self._knowing, peer.node_id, False)
             self.env.counters["signing_key_asked_for"] += 1
+        elif conn.outbound and not self._knowing.get(peer.node_id, True):
+            del self._knowing[peer.node_id]  # it was sent: its next answer says that it is held
         self._end_half_open(conn)
         owner, _ = self._kem_keys.get(peer.contact.kem_key_hash, (peer.node_id, b""))
         if owner != peer.node_id:

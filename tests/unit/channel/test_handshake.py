@@ -329,6 +329,19 @@ def test_a_key_forgotten_after_it_was_said_to_be_held_is_still_held() -> None:
     assert initiator.peer.signing_key == b.identity.signing.public
 
 
+def test_a_held_key_is_not_taken_for_that_of_another_node() -> None:
+    """Any node will do, and another one answers, without its key."""
+    a, b, c = (params_of(seed=n) for n in (1, 2, 3))
+    keys = {b.identity.signing_key_hash: b.identity.signing.public}
+    initiator = Handshake.initiate(
+        replace(a, held_key=keys.get), expected=None, kem_key=None, observed="", now=NOW,
+        signing_key_hash=b.identity.signing_key_hash,
+    )  # fmt: skip
+    responder = Handshake.respond(c, observed="", now=NOW)
+    responder.receive(write(initiator), NOW)
+    assert reason(lambda: initiator.receive(write(responder), NOW)) == "signing key"
+
+
 def test_only_a_first_message_says_that_a_key_is_held() -> None:
     a, b = params_of(seed=1), params_of(seed=2)
     a = replace(a, held_key={b.identity.signing_key_hash: b.identity.signing.public}.get)
