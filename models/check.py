@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Check the handshake models: models/check.py [--show] [NAME ...]
+"""Check the handshake models: models/check.py [--show] [--pending] [NAME ...]
 
 Each case of cases.toml is a model (pqik.vp or pqxx.vp) cut after one of its messages, with keys that leak
 at once or later, and for each query the verdict we expect of Verifpal: "holds" or "attack".  An attack
 that is not found any more is as much an error as a new one.  NAME chooses cases by a part of their name;
---show prints the assembled models instead of running them.
+--show prints the assembled models instead of running them; --pending takes the cases of pending.toml.
 
 Needs the program verifpal: $PQDHT_VERIFPAL, .venv/verifpal/bin/verifpal (`make install-verifpal`) or one
 on PATH.  Exit status: 0 as expected, 1 not, 3 no verifpal.
@@ -82,8 +82,8 @@ def _once(text: str, part: str) -> list[str]:
     return pieces
 
 
-def read_cases() -> list[Case]:
-    return [Case(**c) for c in tomllib.loads((HERE / "cases.toml").read_text())["case"]]
+def read_cases(name: str = "cases.toml") -> list[Case]:
+    return [Case(**c) for c in tomllib.loads((HERE / name).read_text())["case"]]
 
 
 def find_verifpal() -> str | None:
@@ -108,7 +108,8 @@ def verdicts(verifpal: str, case: Case) -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     names = [a for a in arguments if not a.startswith("-")]
-    cases = [c for c in read_cases() if not names or any(n in c.name for n in names)]
+    found = read_cases("pending.toml" if "--pending" in arguments else "cases.toml")
+    cases = [c for c in found if not names or any(n in c.name for n in names)]
     if "--show" in arguments:
         for case in cases:
             print(f"// {case.name}\n{case.text()}")
