@@ -34,6 +34,7 @@ from pqdht.wire.messages import (
     Error,
     FindNode,
     FindValue,
+    FindValues,
     Nodes,
     Ping,
     Pong,
@@ -41,6 +42,7 @@ from pqdht.wire.messages import (
     Store,
     Stored,
     Values,
+    ValuesList,
     decode_envelope,
     message_type,
 )
@@ -306,9 +308,11 @@ class Recorder:
         )
         return [
             (Ping(), Pong(NOW)),
-            (FindNode(key, full, bytes(32)), Nodes(key, contacts)),
+            (FindNode(key, full, bytes(32), bytes(8)), Nodes(key, contacts)),
             (FindValue(key, owner.owner_id, (topic.record_id,), None, full),
              Values(key, (record.wire,), (topic.record_id,), contacts[1:], record.record_id)),
+            (FindValues((FindValue(key, known=bytes(4), brief=True), FindValue(full, owner.owner_id))),
+             ValuesList((Values(key, (), (record.record_id,), ()), Values(full, (), (), contacts)))),
             (Store((record.wire, topic.wire), True), Stored(receipts, NOW)),
             (FindValue(key, cursor=record.record_id), Error(int(WireCode.BUSY), 250, NOW)),
         ]  # fmt: skip
