@@ -36,7 +36,6 @@ NUMBERS = {
     "lookup_bytes_cold_p50",
     "lookup_bytes_cold_p50_k8",
     "idle_mb_per_hour",
-    "idle_nodes",
     "get_many_100_cpu_ratio",
     "get_many_100_bytes_ratio",
     "put_many_100_cpu_ratio",
