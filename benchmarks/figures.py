@@ -38,9 +38,9 @@ class Effort:
     many: int
     """Keys of one get_many and put_many."""
     crowd: int
-    """Nodes of the simulated network in which lookups are made."""
-    idle_nodes: int
-    """Nodes of that which is left alone."""
+    """Nodes of the simulated network."""
+    idle_sample: int
+    """Those of them that do their chores where it is left alone."""
     lookups: int
     """Lookups made in it."""
 
@@ -58,7 +58,7 @@ FULL = Effort(
     many_nodes=128,
     many=100,
     crowd=1000,
-    idle_nodes=100,
+    idle_sample=20,
     lookups=60,
 )
 QUICK = Effort(
@@ -74,7 +74,7 @@ QUICK = Effort(
     many_nodes=8,
     many=8,
     crowd=30,
-    idle_nodes=8,
+    idle_sample=4,
     lookups=5,
 )
 

@@ -27,7 +27,7 @@ UNAVAILABLE = os.EX_UNAVAILABLE
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure pqdht; the JSON goes to standard output.")
     parser.add_argument("--quick", action="store_true", help="a small network and few samples: for tests")
-    parser.add_argument("--gates", action="store_true", help="idle traffic of 1,000 nodes: half an hour more")
+    parser.add_argument("--gates", action="store_true", help="no sample in idle traffic: half an hour more")
     chosen = parser.parse_args()
     how = ["--quick"] if chosen.quick else []
     simulated = run("benchmarks.simulated", *how, *(["--gates"] if chosen.gates else []))

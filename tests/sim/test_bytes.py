@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -63,8 +62,7 @@ def test_a_peer_outside_our_table_may_keep_its_session_with_us_and_hears_us() ->
     """Nobody asks anybody, and no session is made twice: keep-alives are answered."""
 
     async def main() -> None:
-        idle: dict[str, Any] = {"walk_interval_s": 1e6, "walk_interval_young_s": 1e6, "refresh_idle_s": 1e6}
-        net = Net(**idle)
+        net = Net(walk_interval_s=1e6, walk_interval_young_s=1e6, refresh_idle_s=1e6)
         await net.grow(4)
         await asyncio.sleep(60.0)
         one, two = net.nodes[1], net.nodes[2]

@@ -184,6 +184,23 @@ def test_sessions_are_bounded(limits: dict[str, int], reason: str) -> None:
     play(scenario, 1, params=small(**limits), ips=one_group)
 
 
+def test_in_a_full_group_a_session_that_is_idle_makes_room() -> None:
+    """A caller may keep its session for long, but not against others of its own group."""
+
+    async def scenario(net: Net) -> None:
+        node = net.nodes[0]
+        for _ in range(2):
+            await (await net.add(listen=())).bootstrapped(10.0)
+        await asyncio.sleep(200.0)
+        before = [c for c in node._peers._all if not c.outbound]
+        assert len(before) == 2
+        await (await net.add(listen=())).bootstrapped(10.0)
+        assert sum(c.is_closed for c in before) == 1
+        assert len([c for c in node._peers._all if not c.outbound]) == 2
+
+    play(scenario, 1, params=small(sessions_per_group=2), ips=one_group)
+
+
 class _Mute:
     """A link handler that says what it is told to and hears nothing."""
 

@@ -268,10 +268,11 @@ class Table(Generic[C]):
         """The entry of a node in the table."""
         return self._entries.get(node_id)
 
-    def has_room(self, node_id: bytes, group: str, wide: str) -> bool:
-        """Whether a node that is not in the table would enter it now."""
-        number = int.from_bytes(node_id, "big")
-        return number != self._own_number and self._refusal(number, group, wide) is None
+    def refusal(self, node_id: bytes, group: str, wide: str) -> Reason | None:
+        """Why a node that is not in the table could not enter it now; None if it could."""
+        if node_id == self.own:
+            return Reason.OWN_ID
+        return self._refusal(int.from_bytes(node_id, "big"), group, wide)
 
     def is_bucket_full(self, cpl: int) -> bool:
         """Whether a bucket holds the k that it may hold outside our neighbourhood."""

@@ -254,10 +254,9 @@ class SecureDHT:
         except RemoteError as e:
             conn.fail(e)
             return
-        table, remote = self._routing.table, conn.link.remote
-        wanted = contact.addresses and contact.node_id not in table
+        wanted = contact.addresses and contact.node_id not in self._routing.table
         # Else the answer would only make it a candidate, and those come from our own walks and dials alone.
-        wanted = wanted and table.has_room(contact.node_id, remote.group, remote.wide_group)
+        wanted = wanted and self._routing.has_room(conn)
         if wanted and len(self._pings) < INBOUND_CHECKS:
             task = asyncio.get_running_loop().create_task(self._check_inbound(conn))
             self._pings[task] = None

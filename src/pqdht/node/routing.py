@@ -66,6 +66,15 @@ class Routing:
             self._env.counters["table_entered"] += 1
             self.on_added(contact)
 
+    def has_room(self, conn: Connection) -> bool:
+        """Whether a peer that is not in the table would enter it if it answered."""
+        assert conn.peer is not None
+        remote = conn.link.remote
+        reason = self.table.refusal(conn.peer.node_id, remote.group, remote.wide_group)
+        if reason is not None:
+            self._env.counters[f"table_refused.{reason.value}"] += 1
+        return reason is None
+
     def heard(self, node_id: NodeId) -> None:
         """Any authenticated frame counts as a sign of life."""
         self.table.heard(node_id, asyncio.get_running_loop().time())

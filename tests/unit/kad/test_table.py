@@ -53,21 +53,22 @@ def test_what_was_added_is_there() -> None:
     assert len(table) == 1
 
 
-def test_room_is_there_exactly_where_adding_succeeds() -> None:
+def test_a_refusal_is_known_before() -> None:
     table = make(limits=True)
     crowd(table)
     dice = random.Random(7)
     outcomes = []
     for i in range(200):
         node, group = ids(i % 6, 1, seed=i)[0], f"g{dice.randrange(40)}"
-        has_room = table.has_room(node, group, group)
+        reason = table.refusal(node, group, group)
         full = table.is_bucket_full(i % 6)
-        added = isinstance(table.add(node, "", group, group, 0.0), Added)
-        assert has_room == added
+        outcome = table.add(node, "", group, group, 0.0)
+        added = isinstance(outcome, Added)
+        assert reason == (outcome.reason if isinstance(outcome, Refused) else None)
         assert not (added and full)
         outcomes.append(added)
     assert set(outcomes) == {True, False}
-    assert not table.has_room(OWN, "own", "own")
+    assert table.refusal(OWN, "own", "own") is Reason.OWN_ID
 
 
 def test_adding_again_updates_and_keeps_the_tenure() -> None:
