@@ -52,10 +52,12 @@ class Lookups:
         *,
         end: int,
         hints: Sequence[Candidate[VerifiedContact]] = (),
+        parallel: int | None = None,
     ) -> Walk:
         """A walk towards `target` that asks `make()` of each node. Raises NotBootstrapped.
 
-        `hints`: whom to ask besides those of the table, as if one of these had named them.
+        `hints`: whom to ask besides those of the table, as if one of these had named them.  `parallel`:
+        questions in flight per path where others should go first.
         """
         config, params = self._env.config, self._env.params
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
@@ -67,7 +69,7 @@ class Lookups:
             k=params.k,
             paths=config.paths,
             end=end,
-            parallel=config.parallel,
+            parallel=parallel or config.parallel,
             seeds=[*hints, *seeds],  # of one node what the table says counts
             max_per_answer_group=params.limits.answer_per_group,
             group_limits=params.address_groups,
@@ -86,13 +88,19 @@ class Lookups:
         end: int,
         is_sample: bool = False,
         hints: Sequence[Candidate[VerifiedContact]] = (),
+        parallel: int | None = None,
     ) -> Walk:
         """FIND_NODE towards a target until every path ended.
 
         A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
         walk = self.begin(
-            target, lambda: FindNode(target), lambda _answer, _path: False, end=end, hints=hints
+            target,
+            lambda: FindNode(target),
+            lambda _answer, _path: False,
+            end=end,
+            hints=hints,
+            parallel=parallel,
         )
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
