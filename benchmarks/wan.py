@@ -32,14 +32,17 @@ class Effort:
     warm: int
     """Keys read by each warm node: at least 100, or p99 means little."""
     puts: int
+    settle_s: int
+    """After the PUTs: what young nodes place they place again 60 s later (`SECOND_PLACING_S`), give or take
+    a quarter, which keeps the one process of all nodes busy."""
 
     @property
     def keys(self) -> int:
         return self.warm + 16
 
 
-FULL = Effort(nodes=128, k=20, fresh=9, warm=100, puts=15)
-QUICK = Effort(nodes=12, k=4, fresh=3, warm=5, puts=2)
+FULL = Effort(nodes=128, k=20, fresh=9, warm=100, puts=15, settle_s=90)
+QUICK = Effort(nodes=12, k=4, fresh=3, warm=5, puts=2, settle_s=1)
 RTT_MS = 50.0
 SILENT_SHARE = 0.2
 
@@ -84,7 +87,7 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 
 def start_nodes(wan: Wan, effort: Effort) -> subprocess.Popen[str]:
-    sizes = [str(n) for n in (effort.nodes, effort.keys, effort.k)]
+    sizes = [str(n) for n in (effort.nodes, effort.keys, effort.k, effort.settle_s)]
     return start(wan.nodes, "benchmarks.wan_nodes", *sizes)
 
 

@@ -22,6 +22,7 @@ from benchmarks.wan_nodes import parameters
 from pqdht.config import Config, Consistency
 from pqdht.constants import ParameterSet
 from pqdht.daemon.service import SWITCH_INTERVAL_S
+from pqdht.errors import PqdhtError
 from pqdht.ids import parse_owner_id
 from pqdht.node.dht import SecureDHT
 from pqdht.node.environment import Parts
@@ -57,6 +58,8 @@ class Askers:
     job: Job
     used: int = 0
     warm: list[SecureDHT] = field(default_factory=list)
+    failed: int = 0
+    """GETs that raised; they are in no figure."""
 
     @property
     def params(self) -> ParameterSet:
@@ -83,12 +86,24 @@ class Askers:
             began = perf_counter()
             await node.bootstrapped(60)
             joined = perf_counter()
-            await check(node, self.key(i), consistency)
-            gets.append((perf_counter() - joined) / self.job.rtt_s)
-            joins.append((joined - began) / self.job.rtt_s)
+            if await self.check(node, self.key(i), consistency):
+                gets.append((perf_counter() - joined) / self.job.rtt_s)
+                joins.append((joined - began) / self.job.rtt_s)
             await asyncio.sleep(1.0)
             await node.close()
         return joins, gets
+
+    async def check(self, node: SecureDHT, key: Named, consistency: Consistency) -> bool:
+        """GET the value; whether it came.  Raises RuntimeError where it is another."""
+        try:
+            result = await node.get(key, consistency=consistency, ignore_local=True)
+        except PqdhtError as e:
+            progress(f"  a GET failed: {e}")
+            self.failed += 1
+            return False
+        if len(result.value or b"") != VALUE_BYTES:
+            raise RuntimeError(f"a GET returned {result.value!r}")
+        return True
 
     async def warm_up(self) -> SecureDHT:
         """A node that has joined and read a few other keys."""
@@ -99,7 +114,7 @@ class Askers:
         await node.find_node(node.node_id)
         await asyncio.sleep(SETTLE_S)
         for i in range(WARM_UP):
-            await check(node, self.key(-1 - i), "majority")
+            await self.check(node, self.key(-1 - i), "majority")
         await asyncio.sleep(SETTLE_S)
         return node
 
@@ -108,8 +123,8 @@ class Askers:
         trips: list[float] = []
         for i in range(self.job.warm):
             began = perf_counter()
-            await check(node, self.key(i), consistency)
-            trips.append((perf_counter() - began) / self.job.rtt_s)
+            if await self.check(node, self.key(i), consistency):
+                trips.append((perf_counter() - began) / self.job.rtt_s)
             await asyncio.sleep(PAUSE_S)
         return trips
 
@@ -126,6 +141,7 @@ class Askers:
     async def measure(self) -> dict[str, Any]:
         """Every figure of README.md."""
         figures: dict[str, Any] = {}
+        self.failed = 0
         if self.warm:  # these were warm before the job changed: what a change costs who is under way
             survivor = self.warm[0]
             figures["survivor_majority_rtts"] = percentiles(await self.read(survivor, "majority"))
@@ -143,18 +159,12 @@ class Askers:
         node = await self.warm_up()
         figures["warm_majority_rtts"] = percentiles(await self.read(node, "majority"))
         figures["put_rtts"] = middle(await self.write(node))
+        figures["failed_gets"] = self.failed
         return figures
 
     async def close(self) -> None:
         for node in self.warm:
             await node.close()
-
-
-async def check(node: SecureDHT, key: Named, consistency: Consistency) -> None:
-    """GET the value, and see that it is one."""
-    result = await node.get(key, consistency=consistency, ignore_local=True)
-    if len(result.value or b"") != VALUE_BYTES:
-        raise RuntimeError(f"a GET returned {result.value!r}")
 
 
 def middle(trips: list[float]) -> float:

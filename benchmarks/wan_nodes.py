@@ -1,6 +1,7 @@
-"""The nodes of the wide area network, all in this process: `python -m benchmarks.wan_nodes NODES KEYS K`.
+"""The nodes of the wide area network, all in this process.
 
-Prints one JSON line when all have joined and the values are put, then serves until its input ends.
+`python -m benchmarks.wan_nodes NODES KEYS K SETTLE_S` prints one JSON line when all have
+joined and the values are put and at rest, then serves until its input ends.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def make_node(index: int, params: ParameterSet, bootstrap: tuple[str, ...]) -> S
     return SecureDHT(config, Parts(transports=(TcpTransport(bind_host=address),)))
 
 
-async def serve(count: int, keys: int, k: int) -> None:
+async def serve(count: int, keys: int, k: int, settle_s: float) -> None:
     """Grow the network, put the values, say so, wait."""
     params = parameters(k)
     async with AsyncExitStack() as stack:
@@ -60,6 +61,8 @@ async def serve(count: int, keys: int, k: int) -> None:
         for begin in range(0, count, AT_ONCE):
             await asyncio.gather(*(node.find_node(node.node_id) for node in nodes[begin : begin + AT_ONCE]))
         said = await put(nodes, keys)
+        progress("  values put; waiting until they are placed a second time, as young nodes do")
+        await asyncio.sleep(settle_s)
         put_first()
         print(json.dumps(said), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -85,12 +88,12 @@ async def put(nodes: list[SecureDHT], count: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("nodes", "keys", "k"):
+    for name in ("nodes", "keys", "k", "settle_s"):
         parser.add_argument(name, type=int)
     arguments = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(arguments.nodes, arguments.keys, arguments.k))
+        runner.run(serve(arguments.nodes, arguments.keys, arguments.k, arguments.settle_s))
     return 0
 
 

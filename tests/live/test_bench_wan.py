@@ -45,7 +45,7 @@ def document(run: tuple[dict[str, Any], int]) -> dict[str, Any]:
 
 
 def test_one_document_with_every_figure_twice(document: dict[str, Any]) -> None:
-    figures = MEDIANS | PERCENTILES
+    figures = MEDIANS | PERCENTILES | {"failed_gets"}
     assert set(document) == SETTING | figures | {"unreachable_20pct"}
     assert set(document["unreachable_20pct"]) == figures | {"survivor_majority_rtts"}
     assert (document["nodes"], document["rtt_ms"]) == (12, 50.0)

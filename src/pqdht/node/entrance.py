@@ -29,6 +29,9 @@ dropped the other, and only they can bring the two together again."""
 FIRST_WALKS = 2
 """Random walks right after joining, to fill the table outside our own vicinity."""
 
+GENTLY = 1
+"""Questions in flight per path of these walks (twice as many where they take dials)."""
+
 
 class Entrance:
     """`is_open` is set once the node has peers (at once for the first node of a network)."""
@@ -148,16 +151,16 @@ class Entrance:
         return contact if contact.addresses else contact.with_addresses([str(address)])
 
     async def _explore(self) -> None:
-        """Our neighbourhood and walks elsewhere, all at once: a first GET goes on over what they open."""
+        """Our neighbourhood and walks elsewhere, one after the other and few questions at a time: a first
+        GET, which is likely under way by now, goes before."""
         end = self._env.config.path_end
         hints, self._hints = self._hints, []
-        walks = [self._lookups.find(self._env.identity.node_id, end=end, hints=hints)]
-        for _ in range(FIRST_WALKS):
-            walks.append(self._lookups.find(self._env.dice.randbytes(32), end=end, is_sample=True))
-        for outcome in await asyncio.gather(*walks, return_exceptions=True):
-            if isinstance(outcome, PqdhtError):
-                _log.info("the first look around failed: %s", outcome)
-                self._env.counters["explorations_failed"] += 1
-            elif isinstance(outcome, BaseException):
-                raise outcome
+        try:
+            await self._lookups.find(self._env.identity.node_id, end=end, hints=hints, parallel=GENTLY)
+            for _ in range(FIRST_WALKS):
+                target = self._env.dice.randbytes(32)
+                await self._lookups.find(target, end=end, is_sample=True, parallel=GENTLY)
+        except PqdhtError as e:
+            _log.info("the first look around failed: %s", e)
+            self._env.counters["explorations_failed"] += 1
         await self._remember()

@@ -64,13 +64,13 @@ class Lookups:
         on_answer: OnAnswer,
         *,
         end: int,
-        parallel: int | None = None,
         hints: Sequence[Candidate[VerifiedContact]] = (),
+        parallel: int | None = None,
     ) -> Walk:
         """A walk towards `target` that asks `make` of each node. Raises NotBootstrapped.
 
-        `parallel`: at a time on each path.  `hints`: whom to ask besides those of the table, as if one of
-        these had named them.
+        `hints`: whom to ask besides those of the table, as if one of these had named them.  `parallel`:
+        questions in flight per path, if not `Config.parallel`.
         """
         config, params = self._env.config, self._env.params
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
@@ -103,13 +103,16 @@ class Lookups:
         is_sample: bool = False,
         make: Make | None = None,
         hints: Sequence[Candidate[VerifiedContact]] = (),
+        parallel: int | None = None,
     ) -> Walk:
         """FIND_NODE (or what `make` makes) towards a target until every path ended.
 
         A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
         make = make or (lambda _, known: FindNode(target, known=known))
-        walk = self.begin(target, make, lambda _answer, _path: False, end=end, hints=hints)
+        walk = self.begin(
+            target, make, lambda _answer, _path: False, end=end, hints=hints, parallel=parallel
+        )
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
                 await self.drive(walk)
