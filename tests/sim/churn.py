@@ -291,9 +291,7 @@ class Churn:
         required, was_divided = book.required(line, side, began), book.is_divided
         seen = Seen()
         try:
-            ignore = self.dice.random() < 0.5
-            owner = self.net.seats[seat].owner.owner_id
-            result = await node.get(line.name, owner=owner, ignore_local=ignore)
+            result = await node.get(line.name, owner=self.net.seats[seat].owner.owner_id)
             seen.value = result.value
         except NotFound as e:
             seen.deleted_at = e.fields.get("deleted_at")
