@@ -50,7 +50,7 @@ def test_a_dead_holder_next_to_the_key_does_not_cost_a_newcomer_its_records() ->
             await net.nodes[0].put(f"n{i}", b"v")
         keys = [Named(owner, f"n{i}").key() for i in range(30)]
         newcomer = await net.add()
-        ids = [s.identity.node_id for s in net.seats]
+        ids: list[bytes] = [s.identity.node_id for s in net.seats]
         victim = min(range(1, 10), key=lambda i: distance(ids[i], newcomer.node_id))
         await net.crash(victim, silent=True)
         await newcomer.bootstrapped(10.0)
