@@ -46,7 +46,7 @@ CHURN_SEEDS ?= 1 2 3
 .PHONY: churn $(CHURN_SEEDS:%=churn-%)
 churn: $(CHURN_SEEDS:%=churn-%) ## 200 nodes that come and go, an hour, a partition (20 minutes a seed); prints JSON
 
-churn-%: $(STAMP)
+$(CHURN_SEEDS:%=churn-%): churn-%: $(STAMP)
 	@$(BIN)/python -m tests.sim.churn --seed $* $(ARGS)
 
 lookup-table: $(STAMP) ## what colluders at a key do to each end rule of a lookup; prints the table

@@ -1,8 +1,9 @@
 """A book of what owners wrote, and the judge of what readers got, partitions included.
 
 Pure: times are virtual seconds handed in, wall clocks milliseconds.  A version that reached its quorum
-outside of any partition must be seen by everybody from then on; one that reached it during a partition
-by readers on the writer's side, and by the others once the partition has healed for `grace_s`.
+outside of any partition must be seen by everybody from then on; one that reached it during a partition,
+or before the two sides have had `grace_s` to find each other again, by readers on the writer's side, and
+by the others once that time is over.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Book:
     def reached(self, version: Version, now: float, timestamp: int, expires: int) -> None:
         """Its PUT returned with a quorum."""
         version.reached, version.timestamp, version.expires = now, timestamp, expires
-        version.divided |= self.is_divided
+        healing = self.healed_at is not None and now < self.healed_at + self.grace_s
+        version.divided |= self.is_divided or healing
 
     @staticmethod
     def value(line: Line, version: Version) -> bytes:

@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 MINUTE = 60.0
 SHAPE = 0.5
-MEDIAN_S = 40 * MINUTE
 ANCHORS = 4
 """Nodes that stay: the bootstrap entries, half of them on each side of the partition."""
 NEITHER = -1
@@ -54,6 +53,8 @@ class Scenario:
     nodes: int = 200
     k: int = 20
     loss: float = 0.1
+    median_s: float = 40 * MINUTE
+    """Of the sessions."""
     length_s: float = 60 * MINUTE
     divided_at: float = 15 * MINUTE
     divided_s: float = 10 * MINUTE
@@ -86,9 +87,9 @@ class Report:
     virtual_s: float = 0.0
 
 
-def weibull(dice: random.Random) -> float:
+def weibull(dice: random.Random, median_s: float) -> float:
     """One session in seconds."""
-    scale: float = MEDIAN_S / math.log(2) ** (1 / SHAPE)
+    scale: float = median_s / math.log(2) ** (1 / SHAPE)
     return dice.weibullvariate(scale, SHAPE)
 
 
@@ -182,7 +183,7 @@ class Churn:
     async def _live(self, index: int) -> None:
         """Sessions of one place in the network, of one node after another."""
         while True:
-            session = weibull(self.dice)
+            session = weibull(self.dice, self.scenario.median_s)
             is_last = index in self._leavers and index < self.scenario.nodes
             if is_last:
                 session = self._leavers[index]
@@ -290,9 +291,7 @@ class Churn:
         required, was_divided = book.required(line, side, began), book.is_divided
         seen = Seen()
         try:
-            ignore = self.dice.random() < 0.5
-            owner = self.net.seats[seat].owner.owner_id
-            result = await node.get(line.name, owner=owner, ignore_local=ignore)
+            result = await node.get(line.name, owner=self.net.seats[seat].owner.owner_id)
             seen.value = result.value
         except NotFound as e:
             seen.deleted_at = e.fields.get("deleted_at")

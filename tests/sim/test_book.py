@@ -72,8 +72,12 @@ def test_a_partition_binds_its_own_side_first_and_everybody_after_the_grace(line
     assert verdict(book, line, old, side=0, now=60.0 + GRACE_S - 1) == "right"
     assert book.is_behind(line, old, 0, 61.0)
     assert verdict(book, line, old, side=0, now=60.0 + GRACE_S) == "wrong: too old"
-    write(book, line, 70.0)
-    assert verdict(book, line, Seen(b"name 2"), side=1, now=71.0) == "wrong: too old"
+    write(book, line, 70.0, side=0)
+    assert verdict(book, line, Seen(b"name 2"), side=0, now=71.0) == "wrong: too old"
+    assert verdict(book, line, Seen(b"name 2"), side=1, now=71.0) == "right"
+    assert verdict(book, line, Seen(b"name 2"), side=1, now=60.0 + GRACE_S) == "wrong: too old"
+    write(book, line, 61.0 + GRACE_S)
+    assert verdict(book, line, Seen(b"name 3"), side=1, now=62.0 + GRACE_S) == "wrong: too old"
 
 
 def test_a_put_that_met_the_cut_binds_only_its_side(line: Line) -> None:

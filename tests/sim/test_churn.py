@@ -1,6 +1,6 @@
 """The churn simulation, reduced to what a test suite can bear; `make churn` runs it in full size.
 
-Ten minutes of thirty-two nodes, with a partition of three; sessions are as long as in full size.
+Ten minutes of thirty-two nodes, with a partition of three; sessions are shorter than in full size.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ SMALL = Scenario(
     seed=2,
     nodes=32,
     k=8,
+    median_s=15 * MINUTE,
     length_s=10 * MINUTE,
     divided_at=3 * MINUTE,
     divided_s=3 * MINUTE,
@@ -31,6 +32,6 @@ def test_every_get_is_right_through_churn_and_a_partition() -> None:
     assert report.right > 150
     assert sum(n for verdict, n in report.gets.items() if verdict.startswith("right (")) > 5
     assert report.puts["reached quorum"] > 50
-    assert sum(report.lives[how] for how in ("crashed", "lost power", "closed")) > 10
-    assert report.lives["returned"] > 3
-    assert report.lives["came new"] > 3
+    assert sum(report.lives[how] for how in ("crashed", "lost power", "closed")) >= 10
+    assert report.lives["returned"] >= 2
+    assert report.lives["came new"] >= 2

@@ -40,6 +40,8 @@ PEERS_AT_ONCE = 8
 """Peers asked, or given records, at a time: a slow one holds up only its own place, ..."""
 GIVE_S = 600.0
 """... and no longer than this many seconds of giving; a round of probes takes `PROBE_S` at most."""
+HANDERS = 2
+"""Holders that give a newcomer its records: the closest may be dead, and nobody has noticed for minutes."""
 KEYS_AT_ONCE = 64
 """Keys looked at in one turn of the event loop, about 2 ms."""
 
@@ -240,7 +242,7 @@ class Maintenance:
             await self._guarded(partial(self._hand_over, newcomer))
 
     async def _hand_over(self, newcomer: VerifiedContact) -> None:
-        """Only the closest other holder hands over, so that a newcomer is not sent k copies."""
+        """Only the closest other holders hand over, so that a newcomer is not sent k copies."""
         mine: list[StoredRecord] = []
         async for key in self._each_key():
             closest = self._routing.table.closest(key, self._env.params.k + 1)
@@ -249,7 +251,7 @@ class Maintenance:
                 continue
             others = [i for i in ids if i != newcomer.node_id]
             own = distance(self._env.identity.node_id, key)
-            if others and distance(others[0], key) < own:
+            if len(others) >= HANDERS and distance(others[HANDERS - 1], key) < own:
                 continue
             mine.extend(self._keeper.find(key))
         if mine:

@@ -39,6 +39,35 @@ def test_a_newcomer_is_given_what_it_is_responsible_for() -> None:
     run(main)
 
 
+def test_a_dead_holder_next_to_the_key_does_not_cost_a_newcomer_its_records() -> None:
+    """The closest holder has lost power, and nobody has noticed yet."""
+
+    async def main() -> None:
+        net = Net(params=K4)
+        await net.grow(10)
+        owner = net.nodes[0].owner_id
+        for i in range(30):
+            await net.nodes[0].put(f"n{i}", b"v")
+        keys = [Named(owner, f"n{i}").key() for i in range(30)]
+        newcomer = await net.add()
+        ids: list[bytes] = [s.identity.node_id for s in net.seats]
+        victim = min(range(1, 10), key=lambda i: distance(ids[i], newcomer.node_id))
+        await net.crash(victim, silent=True)
+        await newcomer.bootstrapped(10.0)
+        await asyncio.sleep(30.0)
+        dead = ids[victim]
+
+        def closest(key: bytes) -> list[bytes]:
+            return sorted(ids, key=lambda n: distance(n, key))[:4]
+
+        orphans = [k for k in keys if newcomer.node_id in closest(k) and dead in closest(k)[:2]]
+        assert orphans
+        assert all(newcomer._keeper.find(k) for k in orphans)
+        await net.close()
+
+    run(main())
+
+
 def test_records_outlive_all_who_first_stored_them() -> None:
     """Storers replicate: each hour some die, and the record stays."""
 
