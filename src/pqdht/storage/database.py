@@ -290,7 +290,9 @@ def _readable_rows(db: sqlite3.Connection, table: str) -> Iterator[list[Any]]:
     types = tuple(TABLES[table].values())
     try:
         (last,) = db.execute(f"SELECT max(rowid) FROM {table}").fetchone()
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as e:
+        if _code(e) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            return  # no header, no such table: no range of rows can be read, and trying each takes a second
         last = 1 << 32
     ranges = deque([(1, last or 0)])
     select = f"SELECT rowid, {columns(table)} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
