@@ -95,6 +95,11 @@ class Session:
         self._length: int | None = None
         self._has_failed = False
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._buffer)
+
     def send(self, kind: FrameKind, content: bytes) -> bytes:
         """One frame for the wire. Raises SessionFailed after a failure, ValueError beyond 60 KiB."""
         if self._has_failed:
