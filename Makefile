@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench install-liboqs try-liboqs clean
+.PHONY: help demo test check lint types bench flood install-liboqs try-liboqs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -31,6 +31,9 @@ types: $(STAMP) ## mypy --strict
 # From another make, or with -C, make itself prints the directory on standard output: make -s says nothing.
 bench: $(STAMP) try-liboqs ## one JSON document on standard output and nothing else
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+flood: $(STAMP) try-liboqs ## floods against one node, its figures as JSON; about 5 minutes, 2 cores or more
+	@$(BIN)/python -m benchmarks.flood $(ARGS)
 
 install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
 	@scripts/install-liboqs "$(CURDIR)/.venv"
