@@ -82,6 +82,7 @@ class Outcome:
     failed: int = 0
     """No connection."""
     per_s: float = 0.0
+    """Connections opened, from the first to the last."""
     answered_per_s: float = 0.0
 
 
@@ -170,6 +171,7 @@ class Attacker:
         self._links: OrderedDict[int, Link] = OrderedDict()
         self._poll = select.epoll()
         self._flights = self._make()
+        self._last_open = 0.0
 
     def _make(self) -> list[bytes]:
         order = self.order
@@ -201,7 +203,7 @@ class Attacker:
                 self._event(fd, events)
             self._expire(now)
         outcome.seconds, outcome.cpu_s = monotonic() - began, process_time() - cpu
-        outcome.per_s = round(outcome.opened / outcome.seconds, 1)
+        outcome.per_s = round(outcome.opened / max(self._last_open - began, 0.001), 1)
         outcome.answered_per_s = round(outcome.answered / outcome.seconds, 1)
         for fd in list(self._links):
             self._close(fd)
@@ -209,6 +211,7 @@ class Attacker:
 
     def _open(self, now: float) -> None:
         n, order = self.outcome.opened, self.order
+        self._last_open = now
         self.outcome.opened += 1
         prefix = order.first_prefix + n % order.prefixes
         host = f"127.{100 + prefix // 250}.{1 + prefix % 250}.{1 + self._dice.randrange(250)}"

@@ -38,7 +38,7 @@ class Scale:
     capacity_messages: int = 6000
     messages: int = 20_000
     factor_junk: float = 10.0
-    factor_valid: float = 3.0
+    factor_valid: float = 3.2
     attackers: int = 2
     """Processes that share one flood."""
 

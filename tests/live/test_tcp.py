@@ -564,8 +564,9 @@ def test_without_file_descriptors_accepting_rests_and_goes_on(run: Run, monkeypa
         address = await transport.listen(ANY4, accept)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with socket.create_connection((address.host, address.port)):
-            in_use = len(os.listdir("/proc/self/fd"))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(in_use - 1, soft), hard))
+            lowest_free = os.dup(0)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
             try:
                 await until(lambda: seen)
             finally:

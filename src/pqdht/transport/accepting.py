@@ -37,7 +37,8 @@ class Listener:
         self._standing_since: float | None = None
         self._resting: asyncio.TimerHandle | None = None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._sock = socket.socket(family, socket.SOCK_STREAM)
+        # By this number asyncio knows that Nagle's algorithm is to be switched off.
+        self._sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             self._sock.setblocking(False)
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
