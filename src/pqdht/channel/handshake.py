@@ -382,7 +382,10 @@ class Handshake:
     # --- writing -------------------------------------------------------------------------------
 
     def prepare(self) -> bytes:
-        """Make our next message up to its payload; returns the 32 B an early envelope is bound to."""
+        """Make our next message up to its payload; returns the 32 B an early envelope is bound to.
+
+        Raises DecodeError for a public key of the peer's that is none: it is expanded here, last of all.
+        """
         assert self._noise is not None
         return self._noise.begin_write()
 

@@ -296,7 +296,10 @@ class HandshakeState:
         return sealed
 
     def read_token(self, token: Token, data: bytes) -> None:
-        """The same effect from what the peer sent. Raises InvalidTag or DecodeError."""
+        """The same effect from what the peer sent. Raises InvalidTag or DecodeError.
+
+        A public key that is none is noticed when it is used.
+        """
         state = self.symmetric
         if token == "e":
             state.mix_hash(data)
