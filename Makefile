@@ -11,8 +11,8 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench bench-wan crash-test lookup-table fuzz mutation install-liboqs try-liboqs
-.PHONY: install-verifpal model clean
+.PHONY: help demo test check lint types bench bench-wan flood crash-test lookup-table fuzz mutation install-liboqs
+.PHONY: try-liboqs install-verifpal model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -59,6 +59,9 @@ fuzz: $(STAMP) ## every parser and state machine, FUZZ_SECONDS each (or FUZZ_TAR
 
 mutation: $(STAMP) ## break each security check in a copy and see that a test notices
 	@$(BIN)/python scripts/mutation-check $(ARGS)
+
+flood: $(STAMP) try-liboqs ## floods against one node, its figures as JSON; about 5 minutes, 2 cores or more
+	@$(BIN)/python -m benchmarks.flood $(ARGS)
 
 install-liboqs: $(STAMP) ## build the fast crypto provider into .venv (needs cargo, cmake, a C compiler)
 	@scripts/install-liboqs "$(CURDIR)/.venv"

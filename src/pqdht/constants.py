@@ -82,10 +82,13 @@ class Limits:
     answer_per_group: int = 2
     """Contacts of one address group taken from one answer, so nobody can aim us at a victim."""
     sessions_per_group: int = 16
-    """Inbound links from one address group."""
+    """Inbound sessions from one address group."""
     sessions_total: int = 1024
     half_open_per_group: int = 8
     half_open_total: int = 1024
+    half_open_bytes_per_group: int = 64 * 1024
+    """Bytes of unfinished handshakes held in memory for one address group."""
+    half_open_bytes_total: int = 8 * 1024 * 1024
     handshake_timeout_s: float = 5.0
     request_cost_per_s: float = 1000.0
     """CPU-cost units per second and node id (one unit is about one signature check)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
+import resource
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from pqdht.errors import Closed, ListenError, PeerTimeout, PeerUnreachable
+from pqdht.transport.accepting import PER_TURN
 from pqdht.transport.base import Link
 from pqdht.transport.tcp import TcpTransport, remote_address
 from pqdht.wire.address import Address, parse_address
@@ -477,5 +480,100 @@ def test_close_is_bounded_when_the_peer_never_reads(run: Run, first: str) -> Non
         await server.close()
         assert far.lost.done()
         raw.close()
+
+    run(main())
+
+
+# --- accepting -----------------------------------------------------------------------------------
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that no event tells of."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def test_many_callers_are_taken_in_few_turns_and_told_how_long_they_wait(run: Run) -> None:
+    async def main() -> None:
+        transport, links, waits = TcpTransport(), list[Link](), list[float]()
+
+        def accept(link: Link) -> Recorder:
+            links.append(link)
+            return Recorder(link)
+
+        def admit(_: Address, standing_s: float) -> bool:
+            waits.append(standing_s)
+            return True
+
+        address = await transport.listen(ANY4, accept, admit)
+        callers = [socket.create_connection((address.host, address.port)) for _ in range(3 * PER_TURN)]
+        turns = 0
+        while len(links) < len(callers):
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns < len(callers)
+        assert len(waits) == len(callers)
+        assert waits[0] == 0.0
+        assert waits == sorted(waits)
+        for caller in callers:
+            caller.close()
+        await transport.close()
+
+    run(main())
+
+
+def test_who_is_not_admitted_gets_no_link(run: Run) -> None:
+    async def main() -> None:
+        transport, links = TcpTransport(), list[Link]()
+
+        def accept(link: Link) -> Recorder:
+            links.append(link)
+            return Recorder(link)
+
+        def admit(caller: Address, _: float) -> bool:
+            return caller.host == "127.0.0.2"
+
+        address = await transport.listen(ANY4, accept, admit)
+        loop = asyncio.get_running_loop()
+        for host in ("127.0.0.3", "127.0.0.2"):
+            with socket.create_connection((address.host, address.port), source_address=(host, 0)) as caller:
+                caller.setblocking(False)
+                if host == "127.0.0.3":
+                    with contextlib.suppress(ConnectionError):
+                        assert await loop.sock_recv(caller, 1) == b""
+                else:
+                    await until(lambda: links)
+        assert [link.remote.host for link in links] == ["127.0.0.2"]
+        await transport.close()
+
+    run(main())
+
+
+def test_without_file_descriptors_accepting_rests_and_goes_on(run: Run, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pqdht.transport.accepting.REST_S", 0.01)
+
+    async def main() -> None:
+        seen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+        transport, links = TcpTransport(), list[Link]()
+
+        def accept(link: Link) -> Recorder:
+            links.append(link)
+            return Recorder(link)
+
+        address = await transport.listen(ANY4, accept)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.create_connection((address.host, address.port)):
+            lowest_free = os.dup(0)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+            try:
+                await until(lambda: seen)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert not links
+            await until(lambda: links)
+        assert seen[0]["exception"].errno == errno.EMFILE
+        await transport.close()
 
     run(main())

@@ -78,7 +78,7 @@ async def serve(server: TcpTransport, pieces: list[bytes], sinks: list[Sink]) ->
 
 
 def server_address(server: TcpTransport) -> tuple[str, int]:
-    host, port = server._servers[0].sockets[0].getsockname()
+    host, port = server._listeners[0].address
     return str(host), int(port)
 
 

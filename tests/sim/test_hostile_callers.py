@@ -217,7 +217,7 @@ def test_silent_callers_hold_their_places_only_until_the_deadline() -> None:
             await caller.knock(node, await caller.identity())
         await asyncio.sleep(limits.handshake_timeout_s / 2)
         assert peers._half_open.held(CALLER_GROUP) == limits.half_open_per_group
-        assert counter(node, "links_refused.half_open") == limits.half_open_per_group
+        assert counter(node, "half_open_evicted") == limits.half_open_per_group
         await asyncio.sleep(limits.handshake_timeout_s)
         assert (len(peers._half_open), len(peers._inbound), len(peers._all)) == (0, 0, 0)
         assert all(caller.lost for caller in callers)

@@ -16,6 +16,7 @@ import hmac
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from operator import itemgetter
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
@@ -35,7 +36,7 @@ _ZERO_NONCE = bytes(16)
 
 
 class Kind(IntEnum):
-    """What a frame carries. Numbers are frozen; those without a user are reserved."""
+    """What a frame carries. Numbers are frozen."""
 
     IK_1 = 1
     IK_2 = 2
@@ -44,11 +45,11 @@ class Kind(IntEnum):
     XX_3 = 5
     XX_4 = 6
     COOKIE = 7
-    """Reserved: the answer of a loaded responder."""
+    """The answer of a loaded responder to a first message without a cookie."""
     IK_1_COOKIE = 8
-    """Reserved: IK_1 with a cookie, which moves nothing in the format of IK_1."""
+    """A cookie and the IK_1 sent before, byte for byte."""
     XX_1_COOKIE = 9
-    """Reserved: XX_1 with a cookie."""
+    """A cookie and the XX_1 sent before."""
 
 
 def stream(key: bytes) -> CipherContext:
@@ -59,10 +60,10 @@ def stream(key: bytes) -> CipherContext:
 class FrameKey:
     """Seals and opens the handshake frames of one secret of 32 bytes."""
 
-    __slots__ = ("_mac_key", "_secret")
+    __slots__ = ("_mac_key", "secret")
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self.secret = secret
         self._mac_key = tagged_hash(FIRST_FLIGHT_MAC, secret)
 
     def seal(self, kind: Kind, message: bytes, padding: int, nonce: bytes) -> bytes:
@@ -88,10 +89,14 @@ class FrameKey:
         return plain[HEADER.size : HEADER.size + length]
 
     def _mask(self, nonce: bytes) -> CipherContext:
-        return stream(tagged_hash(FIRST_FLIGHT_MASK, self._secret, nonce))
+        return stream(tagged_hash(FIRST_FLIGHT_MASK, self.secret, nonce))
 
     def _mac(self, masked: bytes) -> bytes:
         return hmac.digest(self._mac_key, masked, "sha256")[:MAC_SIZE]
+
+
+frame_key = lru_cache(256)(FrameKey)
+"""The key of a secret, made once while it is in use: its secrets are public names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,11 @@ class Expected:
 
     def frame_size(self, start: bytes) -> int | None:
         """The size of the frame that begins with these 21 bytes, None if it is not of this kind."""
-        kind, length, padding = self.key.header(start)
+        return self.fits(self.key.header(start))
+
+    def fits(self, header: tuple[int, int, int]) -> int | None:
+        """The same of a header that was read under this key."""
+        kind, length, padding = header
         if kind != self.kind or not self.shortest <= length <= self.longest or padding > MAX_PADDING:
             return None
         return FRAME_OVERHEAD + length + padding
@@ -114,21 +123,27 @@ class Expected:
 class FrameReader:
     """Cuts handshake frames out of a byte stream, holding at most one of them and what follows it.
 
-    A responder expects two frames at first and tells them apart by their masks: it tries each header,
-    and where both seem right, each mac1.
+    A responder expects frames under two keys at first and tells them apart by their masks: it tries each
+    header, and where both seem right, each mac1.
     """
 
-    __slots__ = ("_buffer", "_candidates", "_expected")
+    __slots__ = ("_buffer", "_candidates", "_expected", "mac1")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._expected: tuple[Expected, ...] = ()
         self._candidates: list[tuple[int, Expected]] | None = None
+        self.mac1 = b""
+        """Of the frame that was read last: a name for it that only who saw it knows."""
 
     def expect(self, *frames: Expected) -> None:
         """What the next frame may be."""
         self._expected = frames
         self._candidates = None
+
+    def also(self, *frames: Expected) -> None:
+        """What it may be besides."""
+        self.expect(*self._expected, *frames)
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
@@ -140,7 +155,8 @@ class FrameReader:
             if len(self._buffer) < head:
                 return None
             start = bytes(self._buffer[:head])
-            sizes = [(e.frame_size(start), e) for e in self._expected]
+            headers = {key: key.header(start) for key in dict.fromkeys(e.key for e in self._expected)}
+            sizes = [(e.fits(headers[e.key]), e) for e in self._expected]
             self._candidates = sorted(((n, e) for n, e in sizes if n is not None), key=itemgetter(0))
         error = HandshakeFailed("not a handshake of this node and network", reason="header")
         while self._candidates:
@@ -153,6 +169,7 @@ class FrameReader:
                 error = e
                 del self._candidates[0]
                 continue
+            self.mac1 = bytes(self._buffer[size - MAC_SIZE : size])
             del self._buffer[:size]
             return expected.kind, message
         raise error

@@ -4,6 +4,8 @@ Sans-IO: bytes come in by `receive`, go out by `finish`; times (ms since the epo
 
     initiator   prepare, finish;  then for each message: receive, and unless `done`: prepare, finish
     responder   for each message: receive, prepare, finish
+    both        after each receive: send what `take_reply` returns
+    responder with a gate    where `receive` left a message waiting: `proceed` when its turn has come
 
 An initiator that knows the responder's KEM key speaks pqIK, one round trip; else pqXX, two.
 """
@@ -11,6 +13,7 @@ An initiator that knows the responder's KEM key speaks pqIK, one round trip; els
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..constants import HANDSHAKE_FORMAT, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from ..crypto.api import Suite
@@ -21,7 +24,8 @@ from ..identity.keys import NodeIdentity, public_key_hash
 from ..ids import ID_BYTES, NodeId
 from ..wire.codec import encode
 from ..wire.contact import Contact
-from .framing import FRAME_OVERHEAD, NONCE_SIZE, Expected, FrameKey, FrameReader, Kind
+from .cookie import COOKIE_SIZE, SALT_SIZE, SEALED_SIZE, Gate, seal, unseal
+from .framing import FRAME_OVERHEAD, MAC_SIZE, NONCE_SIZE, Expected, FrameKey, FrameReader, Kind, frame_key
 from .hello import (
     MAX_EARLY,
     MAX_PAYLOAD,
@@ -38,6 +42,7 @@ from .hello import (
 )
 from .noise import PQ_IK, PQ_XX, HandshakeState, Pattern, message_sizes
 from .renewal import Renewal, transport_keys
+from .replay import SeenFlights
 from .session import MAX_FRAME, RENEW_AFTER_MS, Padding, Session
 
 __all__ = ["Handshake", "HandshakeMessage", "HandshakeParams", "PeerHello", "StrikeRegister"]
@@ -50,6 +55,8 @@ PADDED_MOST = 14_000
 """... none that would take them over what TCP sends before the first acknowledgement."""
 
 _KINDS = {PQ_IK: (Kind.IK_1, Kind.IK_2), PQ_XX: (Kind.XX_1, Kind.XX_2, Kind.XX_3, Kind.XX_4)}
+_WITH_COOKIE = {Kind.IK_1: Kind.IK_1_COOKIE, Kind.XX_1: Kind.XX_1_COOKIE}
+_WITHOUT_COOKIE = {with_one: kind for kind, with_one in _WITH_COOKIE.items()}
 _WITH_HELLO = (Kind.IK_1, Kind.IK_2, Kind.XX_2, Kind.XX_3)
 _WITH_ADDRESSES = (Kind.IK_2, Kind.XX_3, Kind.XX_4)
 _WITH_QUESTION = (Kind.IK_1, Kind.XX_3)
@@ -80,6 +87,7 @@ class HandshakeParams:
     renew_after_ms: int = RENEW_AFTER_MS
     """Age of a session's keys at which new ones are made."""
     strikes: StrikeRegister = field(default_factory=StrikeRegister)
+    seen: SeenFlights = field(default_factory=SeenFlights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,11 @@ class Handshake:
         """Kept from when we say that we hold it: a cache may forget it before the peer's Hello is here."""
         self._peer_holds_key = False
         self._is_key_due = self._has_asked = self._has_failed = False
+        self._gate: Gate | None = None
+        self._waiting: tuple[Kind, bytes] | None = None
+        self._first: tuple[bytes, bytes] | None = None
+        """Our first message and its frame's mac1, until it is answered."""
+        self._reply = b""
 
     @classmethod
     def initiate(
@@ -148,10 +161,21 @@ class Handshake:
         return self
 
     @classmethod
-    def respond(cls, params: HandshakeParams, *, observed: str, now: int) -> Handshake:
-        """The caller's to begin; its first frame says by which pattern. `observed` is its address."""
+    def respond(
+        cls, params: HandshakeParams, *, observed: str, now: int, gate: Gate | None = None
+    ) -> Handshake:
+        """The caller's to begin; its first frame says by which pattern. `observed` is its address.
+
+        With a `gate`, messages wait for `proceed`, and a first one may be answered with a cookie.
+        """
         self = cls(params, initiator=False, expected=None, observed=observed, now=now)
-        self._reader.expect(*(self._frame(p, 0) for p in ((PQ_IK,) if params.bridge else (PQ_IK, PQ_XX))))
+        self._gate = gate
+        ways: tuple[tuple[Pattern, bytes], ...] = ((PQ_IK, params.identity.node_id),)
+        if not params.bridge:
+            ways += ((PQ_XX, params.network_tag),)
+        for pattern, secret in ways:
+            size = message_sizes(pattern, params.suite.kem)[0]
+            self._reader.also(*_first_frame(_KINDS[pattern][0], secret, size))
         return self
 
     @property
@@ -169,6 +193,16 @@ class Handshake:
         """Whether our next message can carry a question."""
         return self._initiator and self._next_kind() in _WITH_QUESTION
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a message is here whose reading costs something: `proceed` reads it."""
+        return self._waiting is not None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held of what the peer sent."""
+        return len(self._reader) + (len(self._waiting[1]) if self._waiting is not None else 0)
+
     # --- reading -------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: int) -> HandshakeMessage | None:
@@ -181,18 +215,42 @@ class Handshake:
             raise HandshakeFailed("this handshake has failed", reason="failed")
         self._now = now
         try:
-            return self._receive(data)
+            frame = self._next_frame(data)
+            if frame is None:
+                return None
+            if self._gate is None:
+                return self._read(*frame)
+        except RemoteError:
+            self._has_failed = True
+            raise
+        self._waiting = frame
+        return None
+
+    def proceed(self, now: int) -> HandshakeMessage:
+        """Read the message that waits.  Raises as `receive` does."""
+        assert self._waiting is not None
+        frame, self._waiting = self._waiting, None
+        self._now = now
+        try:
+            return self._read(*frame)
         except RemoteError:
             self._has_failed = True
             raise
 
-    def _receive(self, data: bytes) -> HandshakeMessage | None:
+    def take_reply(self) -> bytes:
+        """What to send now that is no message of the handshake: a COOKIE, or the first message again with
+        one.  Empty most of the time."""
+        reply, self._reply = self._reply, b""
+        return reply
+
+    def _next_frame(self, data: bytes) -> tuple[Kind, bytes] | None:
+        """The next message, after everything that can be refused without computing much."""
         self._reader.feed(data)
         if self.done:
             if len(self._reader) > MAX_FRAME:
                 raise HandshakeFailed("too much before the session began", reason="flood")
             return None
-        if self._noise is not None and self._noise.is_our_turn:
+        if self._waiting is not None or (self._noise is not None and self._noise.is_our_turn):
             if data:
                 raise HandshakeFailed("the peer spoke out of turn", reason="turn")
             return None
@@ -200,12 +258,59 @@ class Handshake:
         if frame is None:
             return None
         kind, message = frame
+        is_last = self._noise is not None and self._noise.index + 1 == len(self._noise.pattern.messages)
+        if len(self._reader) and not is_last:
+            raise HandshakeFailed("the peer spoke out of turn", reason="turn")
+        if kind == Kind.COOKIE:
+            self._repeat(message)
+            return None
+        return self._screen(kind, message) if self._noise is None else (kind, message)
+
+    def _screen(self, kind: Kind, message: bytes) -> tuple[Kind, bytes] | None:
+        """A first message that is no copy and, if we are loaded, brings a cookie; else None."""
+        cookie = b""
+        if kind in _WITHOUT_COOKIE:
+            kind, cookie, message = _WITHOUT_COOKIE[kind], message[:COOKIE_SIZE], message[COOKIE_SIZE:]
+        params, gate, kem = self._params, self._gate, self._params.suite.kem
+        token = kem.ciphertext_size if kind == Kind.IK_1 else kem.public_size
+        name = params.seen.check(message[:token])
+        if gate is not None and cookie:
+            gate.cookies.check(cookie, gate.address, self._now)
+        elif gate is not None and gate.is_loaded():
+            self._challenge(gate, PQ_IK if kind == Kind.IK_1 else PQ_XX)
+            return None
+        params.seen.add(name)
+        return kind, message
+
+    def _challenge(self, gate: Gate, pattern: Pattern) -> None:
+        """Answer with a cookie, and wait for the same message with it."""
+        first = self._frame(pattern, 0)
+        random_bytes = self._params.suite.random_bytes
+        cookie = gate.cookies.make(gate.address, self._now)
+        sealed = seal(cookie, first.key.secret, self._reader.mac1, random_bytes(SALT_SIZE))
+        self._reply = first.key.seal(
+            Kind.COOKIE, sealed, self._padding(len(sealed)), random_bytes(NONCE_SIZE)
+        )
+        self._reader.expect(_cookie_frame(first))
+
+    def _repeat(self, sealed: bytes) -> None:
+        """Send our first message again with the cookie."""
+        noise, key = self._noise, self._key
+        assert noise is not None and key is not None and self._first is not None
+        message, mac1 = self._first
+        message = unseal(sealed, key.secret, mac1) + message
+        kind = _WITH_COOKIE[_KINDS[noise.pattern][0]]
+        nonce = self._params.suite.random_bytes(NONCE_SIZE)
+        self._reply = key.seal(kind, message, self._padding(len(message)), nonce)
+        self._first = None
+        self._reader.expect(self._frame(noise.pattern, 1))  # one cookie is enough
+
+    def _read(self, kind: Kind, message: bytes) -> HandshakeMessage:
         if self._noise is None:
             self._start(PQ_IK if kind == Kind.IK_1 else PQ_XX, None)
         assert self._noise is not None
+        self._first = None
         binding, payload = self._noise.read(message)
-        if len(self._reader) and not self.done:
-            raise HandshakeFailed("the peer spoke out of turn", reason="turn")
         return self._take(kind, decode_payload(payload), binding)
 
     def _take(self, kind: Kind, payload: Payload, binding: bytes) -> HandshakeMessage:
@@ -291,7 +396,10 @@ class Handshake:
     # --- writing -------------------------------------------------------------------------------
 
     def prepare(self) -> bytes:
-        """Make our next message up to its payload; returns the 32 B an early envelope is bound to."""
+        """Make our next message up to its payload; returns the 32 B an early envelope is bound to.
+
+        Raises DecodeError for a public key of the peer's that is none: it is expanded here, last of all.
+        """
         assert self._noise is not None
         return self._noise.begin_write()
 
@@ -317,7 +425,11 @@ class Handshake:
         if not noise.is_done:
             self._reader.expect(self._frame(noise.pattern, noise.index))
         nonce = self._params.suite.random_bytes(NONCE_SIZE)
-        return key.seal(kind, message, self._padding(len(message)), nonce)
+        frame = key.seal(kind, message, self._padding(len(message)), nonce)
+        if kind in _WITH_COOKIE:
+            self._first = (message, frame[-MAC_SIZE:])
+            self._reader.also(Expected(Kind.COOKIE, key, SEALED_SIZE, SEALED_SIZE))
+        return frame
 
     def _hello(self) -> Hello:
         identity, (oldest, newest) = self._params.identity, self._params.versions
@@ -397,7 +509,7 @@ class Handshake:
             s=params.identity.kem,
             rs=kem_key,
         )
-        self._key = FrameKey(named if pattern is PQ_IK else params.network_tag)
+        self._key = frame_key(named if pattern is PQ_IK else params.network_tag)
 
     def _next_kind(self) -> Kind | None:
         if self._noise is None or self._noise.is_done:
@@ -409,6 +521,23 @@ class Handshake:
         kind = _KINDS[pattern][index]
         key = self._key
         if key is None:
-            key = FrameKey(self._params.identity.node_id if pattern is PQ_IK else self._params.network_tag)
-        size = message_sizes(pattern, self._params.suite.kem)[index]
-        return Expected(kind, key, size, size + (XX_1_PAYLOAD if kind == Kind.XX_1 else MAX_PAYLOAD))
+            key = frame_key(self._params.identity.node_id if pattern is PQ_IK else self._params.network_tag)
+        return _expected(kind, key, message_sizes(pattern, self._params.suite.kem)[index])
+
+
+def _expected(kind: Kind, key: FrameKey, size: int) -> Expected:
+    return Expected(kind, key, size, size + (XX_1_PAYLOAD if kind == Kind.XX_1 else MAX_PAYLOAD))
+
+
+@lru_cache(64)
+def _first_frame(kind: Kind, secret: bytes, size: int) -> tuple[Expected, Expected]:
+    """What a caller may begin with: the same for all callers of a node, and needed for every one."""
+    first = _expected(kind, frame_key(secret), size)
+    return first, _cookie_frame(first)
+
+
+def _cookie_frame(first: Expected) -> Expected:
+    """The same first message with a cookie before it."""
+    return Expected(
+        _WITH_COOKIE[first.kind], first.key, first.shortest + COOKIE_SIZE, first.longest + COOKIE_SIZE
+    )

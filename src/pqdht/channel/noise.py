@@ -200,6 +200,7 @@ class HandshakeState:
         self._e = ephemeral
         self._peer_s: KemPublicKey | None = kem.public_key(rs) if rs is not None else None
         self._peer_e: KemPublicKey | None = None
+        self._re: bytes | None = None
         self.index = 0
         """The number of the next message, from 0."""
         self._written: bytearray | None = None
@@ -282,6 +283,7 @@ class HandshakeState:
             return self._e.public
         if token == "s":
             return state.encrypt_and_hash(self._s.public)
+        self._expand()
         peer = self._peer_e if token == "ekem" else self._peer_s
         assert peer is not None
         ciphertext, secret = peer.encapsulate()
@@ -294,17 +296,26 @@ class HandshakeState:
         return sealed
 
     def read_token(self, token: Token, data: bytes) -> None:
-        """The same effect from what the peer sent. Raises InvalidTag or DecodeError."""
+        """The same effect from what the peer sent. Raises InvalidTag or DecodeError.
+
+        A public key that is none is noticed when it is used.
+        """
         state = self.symmetric
         if token == "e":
             state.mix_hash(data)
-            self._peer_e = self._kem.public_key(data)
+            self._re = data
         elif token == "s":
             self.rs = state.decrypt_and_hash(data)
-            self._peer_s = self._kem.public_key(self.rs)
         elif token == "ekem":
             assert self._e is not None
             state.mix_hash(data)
             state.mix_key(self._e.decapsulate(data))
         else:
             state.mix_key_and_hash(self._s.decapsulate(state.decrypt_and_hash(data)))
+
+    def _expand(self) -> None:
+        """Make the peer's keys ready: not before they are used, when all that came with them was checked."""
+        if self._peer_e is None and self._re is not None:
+            self._peer_e = self._kem.public_key(self._re)
+        if self._peer_s is None and self.rs is not None:
+            self._peer_s = self._kem.public_key(self.rs)

@@ -126,6 +126,11 @@ class Session:
         self._is_halted = False
         """A RENEW frame was handed out: what follows it may need the keys that `on_renewal` brings."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._buffer)
+
     def send(self, kind: FrameKind, content: bytes) -> bytes:
         """One frame for the wire. Raises SessionFailed after a failure, ValueError beyond 60 KiB."""
         if self._has_failed:

@@ -53,8 +53,10 @@ class Connection:
         self.group = link.remote.group
         self.peer: PeerHello | None = None
         self.phase = Phase.SHAKING
-        self.is_admitted = self.is_half_open = False
-        """Inbound: counted against its group's sessions, and against its unfinished handshakes."""
+        self.is_admitted = False
+        """Inbound: counted against its group's sessions."""
+        self.waiting_since: float | None = None
+        """Inbound: since when a message of its handshake waits to be read, loop time."""
         self.is_key_asked = False
         """Outbound: our signing key was left out, and the peer did not hold it."""
         self.last_heard = self.last_sent = loop.time()
@@ -109,6 +111,19 @@ class Connection:
                 self._shake(data)
         except RemoteError as e:
             self.fail(e)
+        else:
+            self._report_buffered()
+
+    def _report_buffered(self) -> None:
+        if self.phase < Phase.KEYED and not self.outbound:
+            self.host.buffered(self, self.buffered)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of the peer that are held because something of a handshake or of a frame is missing."""
+        if self._session is not None:
+            return self._session.buffered
+        return len(self._held) + (self._handshake.buffered if self._handshake is not None else 0)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The link ended."""
@@ -195,6 +210,11 @@ class Connection:
         self.exchange.fail_all(reason)  # a question still in the handshake is the dialler's to fail
         self.host.closed(self, error)
 
+    def evict(self) -> None:
+        """Another caller's handshake takes this one's place."""
+        self.link.abort()
+        self._end(HandshakeFailed("its place was taken by a later handshake", reason="evicted"))
+
     def _handshake_timed_out(self) -> None:
         self._env.counters["handshakes_timed_out"] += 1
         self._drop()
@@ -206,8 +226,25 @@ class Connection:
         handshake = self._handshake
         assert handshake is not None
         message = handshake.receive(data, self._env.clock())
-        if message is None:
-            return
+        if reply := handshake.take_reply():
+            self.link.write(reply)
+        if handshake.is_waiting:
+            self.host.wait(self)
+        elif message is not None:
+            self._advance(handshake, message)
+
+    def proceed(self) -> None:
+        """It is this caller's turn: read the message that waits."""
+        handshake = self._handshake
+        assert handshake is not None
+        try:
+            self._advance(handshake, handshake.proceed(self._env.clock()))
+        except RemoteError as e:
+            self.fail(e)
+        else:
+            self._report_buffered()
+
+    def _advance(self, handshake: Handshake, message: HandshakeMessage) -> None:
         if self.outbound and handshake.done:
             self._open(message)
         elif self.outbound:
@@ -323,11 +360,12 @@ class Connection:
         if not self.is_closed:
             self._on_frames(session.receive(b""))
 
-    def _key(self) -> None:
-        """The peer has its KEM key: the handshake is over for both."""
+    def _key(self) -> bool:
+        """The peer has its KEM key: the handshake is over for both.  Whether the session may go on."""
         self.phase = Phase.KEYED
         self._deadline.cancel()
         self.host.keyed(self)
+        return not self.is_closed
 
     def peer_signed(self) -> None:
         """The peer's first signature of this session held."""
@@ -362,8 +400,9 @@ class Connection:
         self.exchange.unheard = 0
         if frame.kind == FrameKind.ADDRESSES:
             self.peer = self.peer.with_address_part(frame.content)
-        if self.phase is Phase.OPEN:
-            self._key()  # a recording, or a borrowed key, cannot send a frame
+        # A recording, or a borrowed key, cannot send a frame.
+        if self.phase is Phase.OPEN and not self._key():
+            return
         self._prove()
         if frame.kind == FrameKind.ENVELOPE:
             self.exchange.on_envelope(frame.content)

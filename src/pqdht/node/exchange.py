@@ -52,6 +52,14 @@ class Host(Protocol):
     signer: MessageSigner
     verifier: MessageVerifier
 
+    def buffered(self, conn: Connection, size: int) -> None:
+        """So many bytes are held of a caller whose handshake is not over."""
+        ...
+
+    def wait(self, conn: Connection) -> None:
+        """A message of a caller's handshake is here: `conn.proceed` when it is its turn."""
+        ...
+
     def keyed(self, conn: Connection) -> None:
         """The peer has its KEM key and the session's keys."""
         ...

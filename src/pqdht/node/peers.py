@@ -28,6 +28,7 @@ from ..trust.modes import Mode
 from ..wire.address import Address
 from ..wire.messages import Body, MessageType
 from .connection import Connection
+from .doorway import Doorway
 from .environment import Environment
 from .exchange import Answer, Question, Reply
 from .signing import MessageSigner, MessageVerifier
@@ -76,6 +77,15 @@ class Listener(Protocol):
     def serve(self, conn: Connection, body: Body, reply: Reply) -> None: ...
 
 
+class _Refused:
+    """Handles a link that was turned away."""
+
+    def data_received(self, data: bytes) -> None: ...
+    def connection_lost(self, error: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
 class Peers:
     """The `Host` of every connection."""
 
@@ -116,9 +126,8 @@ class Peers:
         self._inbound = CountLimiter(
             limits.sessions_per_group if groups else limits.sessions_total, limits.sessions_total
         )
-        self._half_open = CountLimiter(
-            limits.half_open_per_group if groups else limits.half_open_total, limits.half_open_total
-        )
+        self._doorway = Doorway(env)
+        self._half_open = self._doorway.half_open
         self._group_cost = CostLimiter(limits.group_cost_per_s, limits.group_cost_burst, mode=mode)
         self._node_cost = CostLimiter(limits.request_cost_per_s, limits.request_cost_burst)
         self._dials = DialLimiter(mode=mode)
@@ -318,31 +327,34 @@ class Peers:
 
     async def listen(self, address: Address) -> Address:
         """Accept sessions. Raises ListenError."""
-        return await self.env.transports[address.scheme].listen(address, self._accept)
+        return await self.env.transports[address.scheme].listen(address, self._accept, self._doorway.admits)
 
     def _accept(self, link: Link) -> LinkHandler:
         now = asyncio.get_running_loop().time()
         group = link.remote.group
-        handshake = Handshake.respond(self._params, observed=str(link.remote), now=self.env.clock())
-        conn = Connection(self, link, handshake)
-        self._all[conn] = None
         refused = ""
         if self._is_closed:
             refused = "closed"
         elif self._group_cost.spend(group, HANDSHAKE_COST, now):
             refused = "cost"
-        elif not self._half_open.acquire(group):
-            refused = "half_open"
-        elif not self._take_place(group):
-            self._half_open.release(group)
+        elif self._inbound.is_group_full(group):
             refused = "sessions"
         if refused:
-            self.env.counters[f"links_refused.{refused}"] += 1
-            _log.info("link from %s refused: %s", link.remote, refused)
+            self._refused(link, refused)
             link.abort()
-        else:
-            conn.is_admitted = conn.is_half_open = True
+            return _Refused()
+        conn = Connection(self, link, self._respond(link))
+        self._all[conn] = None
+        self._doorway.enter(conn)
         return conn
+
+    def _respond(self, link: Link) -> Handshake:
+        gate, now = self._doorway.gate(link), self.env.clock()
+        return Handshake.respond(self._params, observed=str(link.remote), now=now, gate=gate)
+
+    def _refused(self, link: Link, limit: str) -> None:
+        self.env.counters[f"links_refused.{limit}"] += 1
+        _log.info("link from %s refused: %s", link.remote, limit)
 
     def _take_place(self, group: str) -> bool:
         """A place for an inbound session.  Where all are taken, the session that nobody wants and that
@@ -383,7 +395,13 @@ class Peers:
             self.env.counters["signing_key_asked_for"] += 1
         elif conn.outbound and not self._knowing.get(peer.node_id, True):
             del self._knowing[peer.node_id]  # it was sent: its next answer says that it is held
-        self._end_half_open(conn)
+        self._doorway.opened(conn)
+        if not conn.outbound:
+            if not self._take_place(conn.group):
+                self._refused(conn.link, "sessions")
+                conn.close()
+                return
+            conn.is_admitted = True
         owner, _ = self._kem_keys.get(peer.contact.kem_key_hash, (peer.node_id, b""))
         if owner != peer.node_id:
             conn.fail(HandshakeFailed("this KEM key belongs to another node id", reason="shared key"))
@@ -438,19 +456,23 @@ class Peers:
         if conn.is_proven:
             self._listener.peer_heard(conn)
 
+    def buffered(self, conn: Connection, size: int) -> None:
+        self._doorway.buffered(conn, size)
+
+    def wait(self, conn: Connection) -> None:
+        self._doorway.wait(conn)
+
     def closed(self, conn: Connection, error: Exception | None) -> None:
+        self._doorway.failed(conn)
         if conn.peer is not None and self.sessions.get(conn.peer.node_id) is conn:
             del self.sessions[conn.peer.node_id]
+            if self._listener.is_wanted(conn.peer.node_id):
+                self._doorway.remember(conn.link.remote.host)
 
     def gone(self, conn: Connection) -> None:
         self._all.pop(conn, None)
-        self._end_half_open(conn)
+        self._doorway.gone(conn)
         self._leave_place(conn)
-
-    def _end_half_open(self, conn: Connection) -> None:
-        if conn.is_half_open:
-            conn.is_half_open = False
-            self._half_open.release(conn.group)
 
     def admit(self, conn: Connection, message_type: int, size: int) -> int:
         now = asyncio.get_running_loop().time()
@@ -499,6 +521,7 @@ class Peers:
             if idle_s < config.session_idle_s and max(heard_s, sent_s) < config.keepalive_s:
                 continue
             if self._is_wanted(conn):
+                self._doorway.remember(conn.link.remote.host)
                 if sent_s >= config.keepalive_s:
                     conn.keepalive()
                 if heard_s >= silent_s:
@@ -514,6 +537,7 @@ class Peers:
     async def close(self) -> None:
         """Close every session and transport."""
         self._is_closed = True
+        self._doorway.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         dialing = list(self._dialing.values())
@@ -524,4 +548,3 @@ class Peers:
             conn.close()
         for transport in self.env.transports.values():
             await transport.close()
-

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import Closed, ListenError, PeerTimeout, PeerUnreachable
-from ..transport.base import Accept, Link
+from ..transport.base import Accept, Admit, Link
 from ..wire.address import Address
 from .simlink import Host, Kind, SimLink
 
@@ -108,8 +108,11 @@ class SimTransport:
         if not self.alive:
             raise _closed()
 
-    async def listen(self, address: Address, accept: Accept) -> Address:
-        """Accept links; returns the bound address (port 0 resolved). Raises ListenError, Closed."""
+    async def listen(self, address: Address, accept: Accept, admit: Admit | None = None) -> Address:
+        """Accept links; returns the bound address (port 0 resolved). Raises ListenError, Closed.
+
+        Nobody ever waits to be accepted here.
+        """
         host = self.host
         self._check_alive()
         if address.scheme != self.scheme or address.host not in (host.ip, *_WILDCARDS):

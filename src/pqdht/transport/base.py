@@ -56,6 +56,11 @@ Accept = Callable[[Link], LinkHandler]
 """Called when a link is up, before any byte; returns who handles it."""
 
 
+Admit = Callable[[Address, float], bool]
+"""Asked before a link is made, with the caller's address and for how many seconds callers have been
+waiting without a break: False turns it away."""
+
+
 class Transport(Protocol):
     """One way to reach others."""
 
@@ -64,7 +69,7 @@ class Transport(Protocol):
         """`tcp`, `mem`, ...: the first word of the addresses it dials."""
         ...
 
-    async def listen(self, address: Address, accept: Accept) -> Address:
+    async def listen(self, address: Address, accept: Accept, admit: Admit | None = None) -> Address:
         """Accept links; returns the bound address (port 0 resolved). Raises ListenError."""
         ...
 

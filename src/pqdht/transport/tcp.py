@@ -15,11 +15,11 @@ from typing import Any, TypeVar, cast
 
 from ..errors import Closed, ListenError, PeerTimeout, PeerUnreachable
 from ..wire.address import Address
-from .base import Accept, LinkHandler
+from .accepting import Listener
+from .base import Accept, Admit, LinkHandler
 
 _T = TypeVar("_T")
 
-_BACKLOG = 256
 _MAX_RESOLVED = 4
 """How many addresses of one host name are tried."""
 
@@ -188,7 +188,8 @@ class TcpTransport:
         self.write_stall_s = write_stall_s
         self.close_timeout_s = close_timeout_s
         self.closed = False
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._adopting: set[asyncio.Task[None]] = set()
         # Dicts, not sets: closed in the order they were made.
         self._links: dict[TcpLink, None] = {}
         self._dials: dict[asyncio.Timeout, None] = {}
@@ -199,24 +200,36 @@ class TcpTransport:
     def scheme(self) -> str:
         return "tcp"
 
-    async def listen(self, address: Address, accept: Accept) -> Address:
+    async def listen(self, address: Address, accept: Accept, admit: Admit | None = None) -> Address:
         """Accept links; returns the bound address (port 0 resolved). Raises ListenError, Closed."""
         self._check_open()
-        loop = asyncio.get_running_loop()
+
+        def take(sock: socket.socket, sockaddr: Any, standing_s: float) -> None:
+            if admit is not None and not admit(remote_address(sockaddr), standing_s):
+                sock.close()
+                return
+            task = asyncio.get_running_loop().create_task(self._adopt(sock, accept))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
         try:
             host = (await self._resolve(address, socket.AI_PASSIVE))[0]
-            server = await loop.create_server(
-                lambda: TcpLink(self, accept, False, None), host, address.port, backlog=_BACKLOG
-            )
+            self._check_open()
+            listener = Listener(host, address.port, take)
         except OSError as e:
             code = e.errno or 0
             why = _LISTEN_REMEDY.get(code, os.strerror(code) if code > 0 else str(e))
             raise ListenError(f"cannot listen on {address}: {why}", address=str(address), errno=code) from e
-        if self.closed:
-            server.close()
-            raise _closed()
-        self._servers.append(server)
-        return remote_address(server.sockets[0].getsockname())
+        self._listeners.append(listener)
+        return remote_address(listener.address)
+
+    async def _adopt(self, sock: socket.socket, accept: Accept) -> None:
+        """Make a link of an accepted connection."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: TcpLink(self, accept, False, None), sock)
+        except OSError:
+            sock.close()  # the caller is gone already
 
     async def dial(self, address: Address, handler: Accept, timeout: float) -> TcpLink:
         """Connect within `timeout` seconds.
@@ -242,9 +255,9 @@ class TcpTransport:
     async def close(self) -> None:
         """Stop listening, end pending dials (they raise Closed), close every link; bounded."""
         self.closed = True
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         for dial in list(self._dials):
             if not dial.expired():
                 dial.reschedule(asyncio.get_running_loop().time())

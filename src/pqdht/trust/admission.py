@@ -263,3 +263,64 @@ class DialLimiter:
 
     def _refuse(self, wait: float) -> float:
         return wait if self.tally.refuse(self.mode) else 0.0
+
+
+class ShareLimiter:
+    """A share of one resource for all strangers together, charged after use: what a job costs is known
+    only once it is done.
+
+    `share`: units a second (of CPU: seconds per second).  `burst`: units that may be used at once.
+    """
+
+    def __init__(self, share: float, burst: float, mode: Mode = Mode.ENFORCE) -> None:
+        self._share = share
+        self._burst_s = burst / share
+        self.mode = mode
+        self.tally = Tally()
+        self._paid_until = float("-inf")
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next job may begin, 0.0 for now."""
+        # A clock that went back must not leave anybody waiting longer than the burst lasts.
+        owed = min(self._paid_until - now, 2 * self._burst_s)
+        if owed <= 1e-9:
+            return 0.0
+        return owed if self.tally.refuse(self.mode) else 0.0
+
+    def charge(self, cost: float, now: float) -> None:
+        """A job is done, and cost this much."""
+        if self.mode is not Mode.OFF:
+            self.tally.allowed += 1
+        self._paid_until = max(self._paid_until, now - self._burst_s) + cost / self._share
+
+
+class LoadGauge:
+    """Whether callers ask for more than this node can do: "loaded" of section 3, as a measured figure.
+
+    What is measured is how long a caller's message waited for its turn: demand beyond the capacity that
+    the node has just now, whatever takes it, shows as waiting and as nothing else (the sojourn time of
+    CoDel, RFC 8289).  Loaded from the first wait above `threshold_s` until `hold_s` after the last, as
+    cookies themselves make the waiting go away.
+    """
+
+    def __init__(self, *, threshold_s: float = 0.05, hold_s: float = 2.0, mode: Mode = Mode.ENFORCE) -> None:
+        self._threshold_s = threshold_s
+        self._hold_s = hold_s
+        self.mode = mode
+        self.tally = Tally()
+        self._until = 0.0
+
+    def waited(self, seconds: float, now: float) -> None:
+        """A message that is read now, or given up, waited this long."""
+        if seconds > self._threshold_s:
+            self._until = now + self._hold_s
+
+    def is_loaded(self, now: float) -> bool:
+        """Whether to ask strangers for a cookie."""
+        if self.mode is Mode.OFF:
+            return False
+        # A clock that went back must not leave us loaded for longer.
+        if not now < self._until <= now + self._hold_s:
+            self.tally.allowed += 1
+            return False
+        return self.tally.refuse(self.mode)

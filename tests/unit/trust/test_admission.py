@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pqdht.trust.admission import CostLimiter, CountLimiter, DialLimiter
+from pqdht.trust.admission import CostLimiter, CountLimiter, DialLimiter, LoadGauge, ShareLimiter
 from pqdht.trust.modes import Mode, Tally
 
 RATE, BURST = 10.0, 50.0
@@ -237,3 +239,70 @@ def test_dials_of_all_groups_together_are_capped() -> None:
     assert limiter.begin("one more", 0.1) > 0.0
     limiter.end("7", 0.2, ok=False)
     assert limiter.begin("one more", 0.2) == 0.0
+
+
+# --- all strangers together ------------------------------------------------------------------------
+
+
+def test_a_share_is_charged_after_use() -> None:
+    share = ShareLimiter(0.5, 0.1)
+    assert share.wait(100.0) == 0.0
+    share.charge(0.05, 100.0)
+    assert share.wait(100.0) == 0.0, "half of the burst"
+    share.charge(0.1, 100.0)
+    assert share.wait(100.0) == pytest.approx(0.1), "0.05 s over, at half a second a second"
+    assert share.wait(100.1) == 0.0
+    share.charge(0.01, 100.1)
+    assert share.wait(100.1) == pytest.approx(0.02)
+    assert share.tally == Tally(allowed=3, refused=2)
+
+
+def test_a_share_is_kept_over_time_whatever_single_jobs_cost() -> None:
+    share, now, used = ShareLimiter(0.25, 0.02), 50.0, 0.0
+    dice = random.Random(1)
+    while now < 60.0:
+        if wait := share.wait(now):
+            now += wait
+            continue
+        cost = dice.uniform(0.0005, 0.01)
+        now += cost
+        used += cost
+        share.charge(cost, now)
+    assert 0.24 * 10 < used < 0.25 * 10 + 0.04
+
+
+def test_a_share_forgives_a_clock_that_went_back_and_can_be_off() -> None:
+    share = ShareLimiter(0.5, 0.1)
+    share.charge(1.0, 1000.0)
+    assert share.wait(0.0) == pytest.approx(0.4)
+    assert ShareLimiter(0.5, 0.1, mode=Mode.OFF).wait(0.0) == 0.0
+
+
+def test_loaded_from_the_first_long_wait_until_a_while_after_the_last() -> None:
+    load = LoadGauge(threshold_s=0.05, hold_s=2.0)
+    load.waited(0.05, 100.0)
+    assert not load.is_loaded(100.0)
+    load.waited(0.051, 100.0)
+    assert load.is_loaded(100.0)
+    load.waited(0.0, 101.0)
+    assert load.is_loaded(101.9)
+    load.waited(0.2, 101.9)
+    assert load.is_loaded(103.8)
+    assert not load.is_loaded(104.0)
+    assert load.tally == Tally(allowed=2, refused=3)
+
+
+def test_a_gauge_that_observes_counts_and_asks_nobody() -> None:
+    load = LoadGauge(mode=Mode.OBSERVE)
+    load.waited(1.0, 5.0)
+    assert not load.is_loaded(5.0)
+    assert load.tally.would_refuse == 1
+    load = LoadGauge(mode=Mode.OFF)
+    load.waited(1.0, 5.0)
+    assert not load.is_loaded(5.0)
+
+
+def test_a_clock_that_went_back_does_not_keep_us_loaded() -> None:
+    load = LoadGauge()
+    load.waited(1.0, 1000.0)
+    assert not load.is_loaded(10.0)
