@@ -109,7 +109,7 @@ class _Pipes:
         self.accept: Accept | None = None
         self.links: list[_Link] = []
 
-    async def listen(self, address: Address, accept: Accept) -> Address:
+    async def listen(self, address: Address, accept: Accept, admit: Any = None) -> Address:
         self.accept = accept
         return address
 
