@@ -13,6 +13,7 @@ from typing import Any
 
 from pqdht.channel.framing import MAX_PADDING, Kind
 from pqdht.channel.handshake import Handshake, HandshakeMessage, HandshakeParams
+from pqdht.channel.replay import SeenFlights
 from pqdht.channel.hello import MAX_PAYLOAD, StrikeRegister
 from pqdht.channel.noise import CipherState
 from pqdht.channel.session import HEADER, MAX_FRAME, REKEY_EVERY, Frame, FrameKind, Session, _next_key
@@ -37,7 +38,7 @@ def _fresh(params: HandshakeParams, **more: Any) -> HandshakeParams:
     """The same node with nothing remembered, drawing the same numbers as in every run."""
     dice = params.suite.provider._dice  # type: ignore[attr-defined]
     dice.seed(params.identity.node_id)
-    return replace(params, strikes=StrikeRegister(capacity=4), **more)
+    return replace(params, strikes=StrikeRegister(capacity=4), seen=SeenFlights(), **more)
 
 
 # --- handshakes ----------------------------------------------------------------------------------
