@@ -32,7 +32,6 @@ class ForkedNode:
     def __init__(self, host: str, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.events: dict[str, dict[str, Any]] = {}
-        self.pid = 0
         self._listen = f"tcp/{host}:0"
         self._bootstrap: Sequence[str] = ()
         self._zygote: asyncio.subprocess.Process | None = None
@@ -52,8 +51,13 @@ class ForkedNode:
         self._bootstrap = self._bootstrap if bootstrap is None else bootstrap
         self.events = {}
         self._ask(run={"data_dir": str(self.data_dir), "listen": self._listen, "bootstrap": self._bootstrap})
-        self.pid = (await self._event("forked"))["pid"]
+        await self._event("forked")
         self._listen = (await self._event("ready"))["addresses"][0]
+
+    @property
+    def pid(self) -> int:
+        """Of the life that runs."""
+        return int(self.events["forked"]["pid"])
 
     @property
     def is_running(self) -> bool:
