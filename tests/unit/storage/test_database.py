@@ -167,7 +167,7 @@ def test_a_schema_with_bytes_that_are_no_text_is_damage(path: Path) -> None:
     """SQLite quotes them in its error, and Python raises UnicodeDecodeError instead of that error."""
     fill(path, 3)
     raw = path.read_bytes()
-    at = raw.index(b"timestamp INTEGER")
+    at = raw.index(b", expires INTEGER NOT NULL, grp")
     path.write_bytes(raw[:at] + b"\xff\xff\x80\0" + raw[at + 4 :])
     db, salvaged = open_database(path, 5)
     assert salvaged is not None
