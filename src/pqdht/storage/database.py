@@ -134,7 +134,7 @@ def open_database(path: Path, now: int) -> tuple[sqlite3.Connection, Salvage | N
             if not _is_damage(e):
                 raise
             error = str(e)
-        except _Damaged as e:
+        except (_Damaged, UnicodeDecodeError) as e:  # Python cannot decode what SQLite says of a bad schema
             error = str(e)
         counts = _salvage(path)
         kept = _replace_damaged(path, now)
@@ -294,6 +294,8 @@ def _readable_rows(db: sqlite3.Connection, table: str) -> Iterator[list[Any]]:
         if _code(e) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             return  # no header, no such table: no range of rows can be read, and trying each takes a second
         last = 1 << 32
+    except UnicodeDecodeError:
+        return
     ranges = deque([(1, last or 0)])
     select = f"SELECT rowid, {columns(table)} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
     attempts = 0
@@ -304,7 +306,7 @@ def _readable_rows(db: sqlite3.Connection, table: str) -> Iterator[list[Any]]:
                 low = rowid + 1
                 if tuple(map(type, row)) == types:
                     yield row
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             attempts += 1
             if low < high:
                 middle = (low + high) // 2

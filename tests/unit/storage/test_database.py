@@ -163,6 +163,19 @@ def test_nothing_is_tried_again_where_there_is_no_table_at_all(path: Path) -> No
         assert db.asked == 4
 
 
+def test_a_schema_with_bytes_that_are_no_text_is_damage(path: Path) -> None:
+    """SQLite quotes them in its error, and Python raises UnicodeDecodeError instead of that error."""
+    fill(path, 3)
+    raw = path.read_bytes()
+    at = raw.index(b", expires INTEGER NOT NULL, grp")
+    path.write_bytes(raw[:at] + b"\xff\xff\x80\0" + raw[at + 4 :])
+    db, salvaged = open_database(path, 5)
+    assert salvaged is not None
+    assert salvaged.kept.read_bytes()[at : at + 4] == b"\xff\xff\x80\0"
+    assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    db.close()
+
+
 def test_a_salvage_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path, 200)
     break_leaf(path, 100)
