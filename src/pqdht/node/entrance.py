@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from ..errors import PqdhtError
@@ -19,6 +20,9 @@ from .lookups import Lookups
 from .peers import Peers
 from .routing import Routing
 
+Attempt = Callable[[], Coroutine[Any, Any, None]]
+"""One way in, not begun yet."""
+
 _log = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 0.5
@@ -29,6 +33,7 @@ dropped the other, and only they can bring the two together again."""
 FIRST_WALKS = 2
 """Random walks right after joining, to fill the table outside our own vicinity."""
 
+HINTS_MOST = 64
 GENTLY = 1
 """Questions in flight per path of these walks (twice as many where they take dials)."""
 
@@ -93,34 +98,34 @@ class Entrance:
             for entry in self._env.config.bootstrap
             if (node_id := split_bootstrap(entry)[0]) != table.own and node_id not in table
         ]
-        if await self._attempt([self._greet(entry) for entry in lacking]):
+        if await self._attempt([partial(self._greet, entry) for entry in lacking]):
             self._env.counters["rejoined"] += 1
             await self._explore()
 
-    def _tries(self) -> list[Coroutine[Any, Any, object]]:
+    def _tries(self) -> list[Attempt]:
         """Every way in: some of the remembered peers, and the bootstrap entries."""
         known = self._routing.load()
         self._env.dice.shuffle(known)
-        tries: list[Coroutine[Any, Any, object]] = [
-            self._look_around(self._peers.request(contact, self._about_us()))
-            for contact in known[: self._env.params.k]
-        ]
-        return tries + [self._greet(entry) for entry in self._env.config.bootstrap]
+        tries: list[Attempt] = [partial(self._meet_again, contact) for contact in known[: self._env.params.k]]
+        return tries + [partial(self._greet, entry) for entry in self._env.config.bootstrap]
+
+    async def _meet_again(self, contact: VerifiedContact) -> None:
+        self._note_neighbours(await self._peers.request(contact, self._about_us()))
 
     def _about_us(self) -> FindNode:
         """What is asked first: who our neighbours are. It travels in the handshake as a PING would."""
         return FindNode(self._env.identity.node_id)
 
-    async def _look_around(self, asking: Awaitable[Answer]) -> None:
+    def _note_neighbours(self, answer: Answer) -> None:
         """Take the neighbours that an answer names for later."""
-        answer = await asking
         assert isinstance(answer.body, Nodes)
         self._hints += self._routing.candidates(answer.body.contacts)
+        del self._hints[:-HINTS_MOST]
 
-    async def _attempt(self, tries: list[Coroutine[Any, Any, object]]) -> bool:
+    async def _attempt(self, tries: list[Attempt]) -> bool:
         """All at once; whether one of them succeeded."""
         succeeded = False
-        for outcome in await asyncio.gather(*tries, return_exceptions=True):
+        for outcome in await asyncio.gather(*(attempt() for attempt in tries), return_exceptions=True):
             if isinstance(outcome, PqdhtError):
                 self._env.counters["join_attempts_failed"] += 1
             elif isinstance(outcome, BaseException):
@@ -135,7 +140,7 @@ class Entrance:
             return
         errors = self._env.join_errors
         try:
-            await self._look_around(self._peers.ask_address(NodeId(node_id), address, self._about_us()))
+            self._note_neighbours(await self._peers.ask_address(NodeId(node_id), address, self._about_us()))
         except PqdhtError as e:
             if errors.get(entry) != str(e):  # once, not at every retry
                 _log.warning("cannot join through %s: %s", entry, e)
