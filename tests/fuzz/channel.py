@@ -13,9 +13,9 @@ from typing import Any
 
 from pqdht.channel.framing import MAX_PADDING, Kind
 from pqdht.channel.handshake import Handshake, HandshakeMessage, HandshakeParams
-from pqdht.channel.replay import SeenFlights
 from pqdht.channel.hello import MAX_PAYLOAD, StrikeRegister
 from pqdht.channel.noise import CipherState
+from pqdht.channel.replay import SeenFlights
 from pqdht.channel.session import HEADER, MAX_FRAME, REKEY_EVERY, Frame, FrameKind, Session, _next_key
 from pqdht.constants import MAX_MESSAGE
 from pqdht.errors import (
