@@ -42,6 +42,8 @@ class Hunt:
     decided_on: int = 0
     """How many records were known when the rule held."""
     cursors: list[tuple[NodeId, bytes]] = field(default_factory=list)
+    floor: int = 0
+    """The highest timestamp stored here when the GET began, where one owner's value is asked for."""
     own: bool = False
     """Whether this node held a copy before the GET."""
     invalid: int = 0

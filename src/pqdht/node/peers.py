@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -99,6 +100,8 @@ class Peers:
         self._listener = listener
         self._dialing: dict[Dial, asyncio.Future[Connection]] = {}
         self._all: dict[Connection, None] = {}
+        self._admitted: dict[str, dict[Connection, None]] = {}
+        """Inbound sessions that hold a place, by address group."""
         self._kem_keys: OrderedDict[bytes, tuple[NodeId, bytes]] = OrderedDict()
         """H(KEM key) -> (its node, the key), of completed handshakes"""
         self._reached: OrderedDict[tuple[NodeId, Address], None] = OrderedDict()
@@ -337,7 +340,7 @@ class Peers:
             refused = "closed"
         elif self._group_cost.spend(group, HANDSHAKE_COST, now):
             refused = "cost"
-        elif self._inbound.is_group_full(group):
+        elif self._inbound.is_group_full(group) and self._idle_of(group) is None:
             refused = "sessions"
         if refused:
             self._refused(link, refused)
@@ -359,23 +362,35 @@ class Peers:
     def _take_place(self, group: str) -> bool:
         """A place for an inbound session.  Where all are taken, the session that nobody wants and that
         was silent longest gives up its own; where only those of its group are, one that is idle does."""
-        is_group_full = self._inbound.is_group_full(group)
-        if self._inbound.is_full or is_group_full:
-            guests = [c for c in self._all if c.is_admitted and not c.exchange.in_use]
-            guests = [c for c in guests if not self._is_wanted(c)]
-            if is_group_full:
-                before = asyncio.get_running_loop().time() - self.env.config.session_idle_s
-                guests = [c for c in guests if c.group == group and c.last_heard < before]
-            if guests:
-                guest = min(guests, key=lambda c: c.last_heard)
-                self._leave_place(guest)
-                guest.close()
+        guest: Connection | None = None
+        if self._inbound.is_group_full(group):
+            guest = self._idle_of(group)
+        elif self._inbound.is_full:
+            guest = self._silent_longest(c for admitted in self._admitted.values() for c in admitted)
+        if guest is not None:
+            self._leave_place(guest)
+            guest.close()
         return self._inbound.acquire(group)
+
+    def _idle_of(self, group: str) -> Connection | None:
+        """A session of this group whose place another caller of the group may have."""
+        guest = self._silent_longest(self._admitted.get(group, ()))
+        now = asyncio.get_running_loop().time()
+        is_idle = guest is not None and now - guest.last_heard > self.env.config.session_idle_s
+        return guest if is_idle else None
+
+    def _silent_longest(self, conns: Iterable[Connection]) -> Connection | None:
+        """Of those that nobody wants and nothing is under way on."""
+        guests = (c for c in conns if not c.exchange.in_use and not self._is_wanted(c))
+        return min(guests, key=lambda c: c.last_heard, default=None)
 
     def _leave_place(self, conn: Connection) -> None:
         if conn.is_admitted:
             conn.is_admitted = False
             self._inbound.release(conn.group)
+            self._admitted[conn.group].pop(conn, None)
+            if not self._admitted[conn.group]:
+                del self._admitted[conn.group]
 
     def _is_wanted(self, conn: Connection) -> bool:
         """Whether it is the current session with a peer that the table holds."""
@@ -402,6 +417,7 @@ class Peers:
                 conn.close()
                 return
             conn.is_admitted = True
+            self._admitted.setdefault(conn.group, {})[conn] = None
         owner, _ = self._kem_keys.get(peer.contact.kem_key_hash, (peer.node_id, b""))
         if owner != peer.node_id:
             conn.fail(HandshakeFailed("this KEM key belongs to another node id", reason="shared key"))

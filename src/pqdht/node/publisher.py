@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -115,6 +115,8 @@ class Placement:
     bytes: int = 0
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
+    is_superseded: Callable[[], bool] = lambda: False
+    """Whether we wrote a newer version meanwhile: who holds that has this one behind it."""
 
     @property
     def is_refused(self) -> bool:
@@ -125,8 +127,9 @@ class Placement:
     def add(self, receipt: StoreReceipt) -> None:
         """One node has spoken, or will not."""
         self.receipts.append(receipt)
+        is_overtaken = receipt.code == WireCode.OUTDATED.name and self.is_superseded()
         if receipt.counts and (receipt.code == WireCode.OK.name or receipt.code in FINAL):
-            self.tally.add(receipt.node, ok=receipt.code not in FINAL)
+            self.tally.add(receipt.node, ok=is_overtaken or receipt.code not in FINAL)
         self.waiting -= 1
         if self.tally.reached or self.is_refused or self.waiting <= 0:
             self.reached.set()
@@ -230,6 +233,7 @@ class Publisher:
                 raise
             walk = None  # the first node of a network stands alone
         placement = self._plan(record, walk)
+        placement.is_superseded = lambda: not self._is_current(publication)
         await self._keep_own(placement)
         for contact, group, counts in placement.targets:
             self._spawn(self._store_at(placement, contact, group, counts))

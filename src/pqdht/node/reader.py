@@ -106,6 +106,9 @@ class Reader:
         self, locator: Locator, owner: OwnerId | None, consistency: Consistency, ignore_local: bool
     ) -> Hunt:
         hunt = Hunt(locator, owner, consistency, asyncio.get_running_loop().time())
+        if owner is not None:
+            # Now: what is stored here while we ask is newer than what others had when they answered.
+            hunt.floor = self._env.store.floor(locator.key(), owner)
         if not ignore_local:
             for kept in self._keeper.find(locator.key(), owner):
                 self._take(hunt, self._env.identity.node_id, to_wire(kept))
@@ -393,7 +396,7 @@ class Reader:
         if hunt.locator.kind == Kind.CONTENT or not timestamp:
             return None
         entry = (bytes(hunt.locator.key()), slot)
-        before = max(self._seen.get(entry, 0), self._env.store.floor(*entry))
+        before = max(self._seen.get(entry, 0), hunt.floor)
         self._seen[entry] = max(before, timestamp)
         self._seen.move_to_end(entry)
         if len(self._seen) > SEEN_KEPT:
