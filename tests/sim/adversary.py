@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from hashlib import sha3_256
 
 import msgspec
 
@@ -12,7 +13,17 @@ from pqdht.node.connection import Connection
 from pqdht.node.dht import SecureDHT
 from pqdht.node.exchange import Reply
 from pqdht.node.handlers import Handlers
-from pqdht.wire.messages import Body, FindValue, Receipt, Store, Stored, Values, WireRecord
+from pqdht.wire.messages import (
+    Body,
+    FindValue,
+    FindValues,
+    Receipt,
+    Store,
+    Stored,
+    Values,
+    ValuesList,
+    WireRecord,
+)
 
 History = Callable[[bytes], list[WireRecord]]
 """All records ever signed for a key that still are in force, oldest first."""
@@ -27,6 +38,8 @@ class Lie(StrEnum):
     """Holds the oldest version there is."""
     FORGE = "forge"
     """Holds a record whose value it changed, and one of another key."""
+    CLAIM = "claim"
+    """Says that it holds a record that nobody has, and never sends it."""
 
 
 class Liar:
@@ -45,18 +58,27 @@ class Liar:
             reply(Stored(tuple(receipts), self._node.env.clock()))
         elif isinstance(body, FindValue):
             self._honest.serve(conn, body, lambda answer: reply(self._twist(body, answer)))
+        elif isinstance(body, FindValues):
+            self._honest.serve(conn, body, lambda answer: reply(self._twist_all(body, answer)))
         else:
             self._honest.serve(conn, body, reply)
 
     def _twist(self, asked: FindValue, honest: Body) -> Body:
         assert isinstance(honest, Values)
         records: tuple[WireRecord, ...] = ()
+        if self.lie is Lie.CLAIM:
+            return msgspec.structs.replace(honest, records=(), same=(sha3_256(asked.key).digest(),))
         past = self._history(asked.key)
         if past and self.lie is Lie.STALE:
             records = (past[0],)
         elif past and self.lie is Lie.FORGE:
             records = (forged(past[-1]),)
         return msgspec.structs.replace(honest, records=records, same=())
+
+    def _twist_all(self, asked: FindValues, honest: Body) -> Body:
+        assert isinstance(honest, ValuesList)
+        twisted = [self._twist(q, a) for q, a in zip(asked.questions, honest.answers, strict=True)]
+        return ValuesList(tuple(a for a in twisted if isinstance(a, Values)))
 
     async def close(self) -> None:
         await self._honest.close()

@@ -86,9 +86,11 @@ class Gathering:
     ) -> Answer:
         """Let the others of this turn join, ask for all, and hand out the parts."""
         try:
-            await asyncio.sleep(0)
-            if self._batches.get(entry) is batch:
-                del self._batches[entry]
+            try:
+                await asyncio.sleep(0)
+            finally:  # even if we are cancelled here: nobody may join a message that is not sent
+                if self._batches.get(entry) is batch:
+                    del self._batches[entry]
             if not batch.others:
                 return await self._peers.request(to, batch.bodies[0], timeout_s)
             self._peers.env.counters["questions_gathered"] += len(batch.bodies)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pqdht.kad.lookup import TRIES, Candidate, Lookup, Query
+from pqdht.kad.lookup import HEDGE_LATER_S, TRIES, Candidate, Lookup, Query
 from tests.unit.kad.network import StaticNetwork, candidates, near, random_id, run, true_closest
 
 TARGET = bytes(32)
@@ -460,3 +460,37 @@ def test_tiny_networks(size: int) -> None:
         lookup: Lookup[int] = Lookup(target, k=20, seeds=one_seed)
         run(lookup, lambda n, t, me=me: [x for x in network.honest(n, t) if x != me])  # type: ignore[misc]
         assert [a.node_id for a in lookup.closest(20)] == true_closest(others, target, 20)
+
+
+# --- what need not be told again, what is due ------------------------------------------------------
+
+
+def test_a_path_is_not_told_again_what_it_knows() -> None:
+    """Seeds are ours; what another path was told is not, and who failed may have a better address."""
+    lookup = make(named(range(50, 58)), paths=4, parallel=1)
+    lookup.next(0.0)
+    lookup.on_reply(node(50), named([1, 2]), 0.0)
+    lookup.on_reply(node(51), named([2, 3]), 0.0)
+    assert lookup.told(0, 64) == [node(1), node(2), *map(node, range(50, 58))]
+    assert node(3) in lookup.told(1, 64)
+    assert node(1) not in lookup.told(1, 64)
+    assert lookup.told(0, 3) == [node(1), node(2), node(50)]
+    lookup.on_failure(node(52), 0.0)
+    assert all(node(52) not in lookup.told(path, 64) for path in range(4))
+    assert lookup.live == 10
+
+
+def test_slow_answers_are_not_due_unless_we_are_slow_ourselves() -> None:
+    busy = [True]
+    seeds = named(range(50, 54))
+    lookup = make(seeds, paths=4, parallel=1, hedge_after=lambda _: 1.0, is_busy=lambda: busy[0])
+    lookup.next(0.0)
+    assert lookup.answers_due(0.5) == 4
+    assert lookup.answers_due(2.0) == 4
+    assert lookup.counters["hedged"] == 0
+    assert lookup.is_due(node(50))
+    busy[0] = False
+    assert lookup.answers_due(2.0 + HEDGE_LATER_S) == 0
+    assert lookup.counters["hedged"] == 4
+    assert not lookup.is_due(node(50))
+    assert not lookup.is_due(node(99))

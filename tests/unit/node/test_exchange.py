@@ -7,10 +7,14 @@ import asyncio
 import msgspec
 import pytest
 
-from pqdht.errors import PeerTimeout, PeerUnreachable, SessionFailed, WireCode
+from pqdht.crypto.batch import BatchVerifier, strip_root
+from pqdht.crypto.labels import BATCH_ROOT
+from pqdht.envelope import signed_bytes, with_signature
+from pqdht.errors import BadSignature, PeerTimeout, PeerUnreachable, SessionFailed, WireCode
 from pqdht.node.exchange import Question
 from pqdht.testing.loop import run
-from pqdht.wire.messages import FindNode, FindValue, Nodes, Ping, Values
+from pqdht.wire.codec import encode
+from pqdht.wire.messages import Envelope, FindNode, FindValue, Nodes, Ping, Values, decode_envelope
 from tests.sim.harness import Net, contact, counter
 
 
@@ -88,6 +92,53 @@ def test_an_envelope_of_somebody_else_ends_the_session(field: str) -> None:
         with pytest.raises(PeerUnreachable):
             await question.future
         assert counter(net.nodes[1], f"failed.{SessionFailed.__name__}") == 1
+        await net.close()
+
+    run(main)
+
+
+def test_a_root_signature_travels_once_and_is_back_in_the_evidence() -> None:
+    """Messages of one tree on one session: what is kept of each proves itself, whatever was sent."""
+
+    async def main() -> None:
+        net = Net(padding="off")
+        await net.grow(2)
+        node, to = net.nodes[0], contact(net, 0, 1)
+        await node._peers.request(to, Ping())
+        before = counter(node, "bytes_received")
+        alone = await node._peers.request(to, Ping())
+        alone_bytes, before = counter(node, "bytes_received") - before, counter(node, "bytes_received")
+        answers = await asyncio.gather(*(node._peers.request(to, Ping()) for _ in range(8)))
+        together = counter(node, "bytes_received") - before
+        signature = net.seats[0].suite.node_signer.signature_size
+        assert together < 8 * alone_bytes - 6 * signature
+        key = net.seats[1].suite.node_signer.verify_key(net.seats[1].identity.signing.public)
+        for answer in (alone, *answers):
+            e = decode_envelope(answer.envelope)
+            verifier = BatchVerifier()  # knows no root
+            verifier.verify(e.signature, signed_bytes(net.tag, e), net.nodes[1].node_id, key, BATCH_ROOT)
+        await net.close()
+
+    run(main)
+
+
+def test_a_message_without_root_is_believed_only_behind_its_own_root() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        conn = net.nodes[0]._peers.sessions[net.nodes[1].node_id]
+        exchange = conn.exchange
+        question = Question(Ping(), asyncio.get_running_loop().create_future(), 5.0)
+        exchange._questions[question.rpc_id] = question
+        e = exchange.question_envelope(question, net.nodes[1].node_id, bytes(32))
+
+        def send(signed: Envelope) -> None:
+            conn.send_envelope(encode(with_signature(e, strip_root(signed.signature))))
+
+        exchange.sign(e, send)
+        with pytest.raises(PeerUnreachable):
+            await question.future
+        assert counter(net.nodes[1], f"failed.{BadSignature.__name__}") == 1
         await net.close()
 
     run(main)

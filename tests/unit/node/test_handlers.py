@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from pqdht.constants import MAX_MESSAGE
+from pqdht.constants import KNOWN_PREFIX, MAX_FINDS, MAX_MESSAGE
 from pqdht.node.handlers import ENVELOPE_ROOM, Handlers
 from pqdht.node.keeper import Keeper
 from pqdht.node.routing import Routing
 from pqdht.records import Named, Topic
 from pqdht.testing.loop import run
 from pqdht.wire.codec import encode
-from pqdht.wire.messages import Error, FindValue
+from pqdht.wire.messages import Error, FindValue, FindValues, Values, ValuesList
 from tests.unit.node.parts import environment, identity, sign
 
 
@@ -90,5 +90,65 @@ def test_a_closed_store_is_our_failure() -> None:
         answer = handlers._find_value(Asker(), FindValue(key))  # type: ignore[arg-type]
         assert isinstance(answer, Error)
         assert env.counters["reads_failed"] == 1
+
+    run(main)
+
+
+def test_contacts_the_asker_knows_are_left_out() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        routing = Routing(env)
+        handlers = Handlers(env, routing, Keeper(env))
+        await crowd(routing, env, 10, 10)
+        asker: Any = Asker()
+        all_told = handlers._find_value(asker, FindValue(bytes(32)))
+        assert isinstance(all_told, Values)
+        ids = [env.contacts.claimed_id(c) for c in all_told.contacts]
+        known = b"".join(i[:KNOWN_PREFIX] for i in ids[:7])
+        rest = handlers._find_value(asker, FindValue(bytes(32), known=known))
+        assert isinstance(rest, Values)
+        assert [env.contacts.claimed_id(c) for c in rest.contacts] == ids[7:]
+        assert [c.kem_key is not None for c in rest.contacts] == [True, True, False]
+        cut = handlers._find_value(asker, FindValue(bytes(32), known=known[:-1]))  # no whole id at its end
+        assert isinstance(cut, Values)
+        assert len(cut.contacts) == 4
+        nobody = handlers._find_value(asker, FindValue(bytes(32), closer_than=bytes(32)))
+        assert isinstance(nobody, Values)
+        assert nobody.contacts == ()
+
+    run(main)
+
+
+def test_briefly_asked_only_ids_are_told() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        keeper = Keeper(env)
+        handlers = Handlers(env, Routing(env), keeper)
+        record = sign(env, b"x")
+        await keeper.keep([record.wire], "g")
+        asker: Any = Asker()
+        answer = handlers._find_value(asker, FindValue(record.key, record.owner_id, brief=True))
+        assert answer == Values(record.key, (), (record.record_id,), ())
+
+    run(main)
+
+
+def test_many_questions_share_one_answer_and_what_does_not_fit_is_named() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        keeper = Keeper(env)
+        handlers = Handlers(env, Routing(env), keeper)
+        records = [sign(env, bytes(20_000), at=Named(env.owner.owner_id, str(i))) for i in range(MAX_FINDS)]
+        for record in records:
+            await keeper.keep([record.wire], "g")
+        asker: Any = Asker()
+        answer = handlers._find_values(asker, FindValues(tuple(FindValue(r.key) for r in records)))
+        assert isinstance(answer, ValuesList)
+        assert [a.key for a in answer.answers] == [r.key for r in records]
+        sent = [r.wire for r, a in zip(records, answer.answers, strict=True) if a.records == (r.wire,)]
+        named = [r for r, a in zip(records, answer.answers, strict=True) if a.same == (r.record_id,)]
+        assert len(sent) >= 1
+        assert len(sent) + len(named) == MAX_FINDS
+        assert len(encode(answer)) <= MAX_MESSAGE - ENVELOPE_ROOM
 
     run(main)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pqdht.constants import DAY_MS
 from pqdht.identity.keys import OwnerIdentity
-from pqdht.ids import NodeId
+from pqdht.ids import NodeId, OwnerId
 from pqdht.kad.quorum import Version
 from pqdht.node.hunt import Hunt
 from pqdht.records import Content, Named, Topic, topic_rank
 from pqdht.testing.loop import run
 from tests.unit.node.parts import NOW, environment, identity, sign
 
-A, B = NodeId(b"a" * 32), NodeId(b"b" * 32)
+A, B, C = NodeId(b"a" * 32), NodeId(b"b" * 32), NodeId(b"c" * 32)
 
 
 def test_holdings_are_kept_apart_by_owner() -> None:
@@ -88,5 +88,50 @@ def test_an_owner_asked_for_is_the_slot_even_where_nothing_was_seen() -> None:
         assert hunt.slot_of(env.owner.owner_id) == bytes(env.owner.owner_id)
         assert hunt.holdings(hunt.slot_of(env.owner.owner_id)) == []
         assert hunt.newest_of(A, b"") is None
+
+    run(main)
+
+
+def test_a_claim_counts_once_the_record_was_seen() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        record = sign(env, b"1")
+        hunt = Hunt(record.locator, env.owner.owner_id, "majority", 0.0)
+        nobody = b"\x01" * 32
+        hunt.claimed(A, record.record_id)
+        hunt.claimed(B, nobody)
+        assert hunt.claimers() == {A: None, B: None}
+        assert hunt.holdings(bytes(env.owner.owner_id)) == []
+        hunt.saw(C, record)
+        assert hunt.claimers() == {B: None}
+        assert sorted(h.node for h in hunt.holdings(bytes(env.owner.owner_id))) == [A, C]
+        hunt.claimed(B, record.record_id)
+        assert len(hunt.holdings(bytes(env.owner.owner_id))) == 3
+
+    run(main)
+
+
+def test_one_claimer_is_asked_first_then_all_others_at_once_and_nobody_twice() -> None:
+    hunt = Hunt(Named(OwnerId(bytes(32)), "x"), OwnerId(bytes(32)), "majority", 0.0)
+    for who in (A, B, C):
+        hunt.claimed(who, b"\x01" * 32)
+    hunt.claimed(B, b"\x02" * 32)
+    assert hunt.to_chase() == [A, B]
+    assert hunt.to_chase() == [C]
+    assert hunt.to_chase() == []
+
+
+def test_a_decision_falls_with_another_record() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        hunt = Hunt(Named(env.owner.owner_id, "x"), env.owner.owner_id, "majority", 0.0)
+        decided = [hunt.is_decided]
+        hunt.saw(A, sign(env, b"1"))
+        hunt.decided_on = 1
+        decided.append(hunt.is_decided)
+        hunt.answers_to_skip = 5
+        hunt.saw(B, sign(env, b"2", timestamp=NOW + 1))
+        assert [*decided, hunt.is_decided] == [False, True, False]
+        assert hunt.answers_to_skip == 0
 
     run(main)
