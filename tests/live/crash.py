@@ -31,6 +31,7 @@ from pqdht import ControlError, Named, OwnerIdentity, RemoteError, SecureDHT, Wi
 from pqdht.constants import MAX_PAGE
 from pqdht.daemon.requests import Get, Put
 from pqdht.identity.contact import VerifiedContact
+from pqdht.ids import NodeId
 from pqdht.node.environment import split_bootstrap, system_clock
 from pqdht.records import TOMBSTONE, Record, make_record
 from pqdht.testing.processes import ProcessNode
@@ -239,7 +240,8 @@ class Trial:
         await self.victim.start((bootstrap,))
         put = await self.victim.call(Put(name="own", value="00"))
         self.own_timestamp = put["timestamp"]
-        victim = split_bootstrap(self.victim.entry)
+        node_id, address = split_bootstrap(self.victim.entry)
+        victim = NodeId(node_id), address
         for writer in self.writers:  # each has once dialled it, or its deaths would count as a liar's hints
             peers = writer.node._peers
             while victim not in peers._reached:

@@ -10,7 +10,7 @@ import pytest
 from pqdht.channel.handshake import Handshake
 from pqdht.channel.hello import Payload
 from pqdht.errors import HandshakeFailed, WireCode
-from pqdht.node import peers
+from pqdht.node import keyring
 from pqdht.node.exchange import Answer
 from pqdht.testing.loop import run
 from pqdht.wire.messages import FindNode, Nodes, Ping, Pong
@@ -83,7 +83,7 @@ def test_a_peer_that_restarted_asks_for_the_key_and_answers_the_question(hellos:
             await hang_up(net)
             assert isinstance((await ask(net, 1, 0)).body, Nodes)
         await hang_up(net)
-        net.nodes[0]._peers._signing_keys.clear()
+        net.nodes[0]._peers.keys.signing.clear()
         before = counter(net.nodes[1], "signing_key_asked_for")
         assert isinstance((await ask(net, 1, 0)).body, Nodes)
         assert sent(net, hellos, 1, 0) == [False, False]
@@ -103,8 +103,8 @@ def test_a_node_that_restarted_sends_its_key_and_asks_for_others(hellos: Hellos)
         net = Net()
         await net.grow(3)
         await hang_up(net)
-        net.nodes[1]._peers._signing_keys.clear()
-        net.nodes[1]._peers._knowing.clear()
+        net.nodes[1]._peers.keys.signing.clear()
+        net.nodes[1]._peers.keys.knowing.clear()
         assert isinstance((await ask(net, 1, 0)).body, Nodes)
         assert sent(net, hellos, 1, 0) == [True, True]
         await net.close()
@@ -116,7 +116,7 @@ def test_every_question_is_answered_however_little_is_remembered(
     hellos: Hellos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Caches of one key: nearly every guess is wrong."""
-    monkeypatch.setattr(peers, "SIGNING_KEYS", 1)
+    monkeypatch.setattr(keyring, "SIGNING_KEYS", 1)
 
     async def main() -> None:
         net = Net()
@@ -126,7 +126,7 @@ def test_every_question_is_answered_however_little_is_remembered(
             pairs = [(a, b) for a in range(5) for b in range(5) if a != b]
             answers = await asyncio.gather(*(ask(net, a, b) for a, b in pairs))
             assert all(isinstance(a.body, Nodes) for a in answers)
-        assert all(len(n._peers._signing_keys) == 1 for n in net.nodes)
+        assert all(len(n._peers.keys.signing) == 1 for n in net.nodes)
         assert sum(counter(n, "signing_key_asked_for") for n in net.nodes) > 0
         assert not any(counter(n, "failed.HandshakeFailed") for n in net.nodes)
         await net.close()
@@ -139,7 +139,7 @@ def test_the_first_message_of_pqxx_does_not_tell_who_has_met(hellos: Hellos) -> 
         net = Net()
         await net.grow(2)
         await hang_up(net)
-        net.nodes[1]._peers._kem_keys.clear()
+        net.nodes[1]._peers.keys.kem.clear()
         to = contact(net, 1, 0)
         conn = await net.nodes[1]._peers.connect_address(to.node_id, to.addresses[0])
         assert isinstance((await net.nodes[1]._peers.request_over(conn, Ping())).body, Pong)
@@ -199,7 +199,7 @@ def test_who_asks_for_a_key_that_it_was_sent_gets_nothing_more(
         asker = net.nodes[1]
         await hang_up(net)
         lie(monkeypatch, net, 0)
-        asker._peers._knowing.clear()
+        asker._peers.keys.knowing.clear()
         dials, seen = counter(asker, "dials"), len(hellos)
         with pytest.raises(HandshakeFailed, match="that it was sent"):
             await ask(net, 1, 0)

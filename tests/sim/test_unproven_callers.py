@@ -171,7 +171,7 @@ def test_one_kem_key_serves_one_node_id() -> None:
             caller.got.clear()
         assert proven == [True, False]
         assert counter(node, "requests_served") == 1
-        assert node._peers.kem_key(first.kem_key_hash) == first.kem.public
+        assert node._peers.keys.kem_key(first.kem_key_hash) == first.kem.public
 
     play(scenario, 1)
 

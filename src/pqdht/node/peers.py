@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from ..channel.handshake import Handshake, HandshakeParams, PeerHello
+from ..channel.handshake import Handshake, HandshakeParams
 from ..errors import (
     Closed,
     DialHeldBack,
@@ -24,7 +23,7 @@ from ..errors import (
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..transport.base import Link, LinkHandler
-from ..trust.admission import CostLimiter, CountLimiter, DialLimiter
+from ..trust.admission import CostLimiter, DialLimiter
 from ..trust.modes import Mode
 from ..wire.address import Address
 from ..wire.messages import Body, MessageType
@@ -32,6 +31,8 @@ from .connection import Connection
 from .doorway import Doorway
 from .environment import Environment
 from .exchange import Answer, Question, Reply
+from .keyring import KeyRing, Recent
+from .places import Places
 from .signing import MessageSigner, MessageVerifier
 from .timeouts import DIAL_TRIPS, RoundTrips, Silent
 
@@ -49,17 +50,11 @@ HANDSHAKE_COST = 4.0
 SWEEP_S = 15.0
 SILENT_KEEPALIVES = 2.5
 """A session is given up after silence of this many intervals of keep-alives."""
-REMEMBERED = 8192
-"""KEM keys, and addresses where a node was reached, and who holds our signing key."""
-SIGNING_KEYS = 2048
-"""Signing keys of 1,952 to 2,592 bytes: 4 to 5 MB, about twice the peers of a full table."""
 
 _log = logging.getLogger(__name__)
 
 Dial = tuple[NodeId, tuple[Address, ...]]
 """Whom and where: askers who were told other addresses must not share a liar's dial."""
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Listener(Protocol):
@@ -100,20 +95,12 @@ class Peers:
         self._listener = listener
         self._dialing: dict[Dial, asyncio.Future[Connection]] = {}
         self._all: dict[Connection, None] = {}
-        self._admitted: dict[str, dict[Connection, None]] = {}
-        """Inbound sessions that hold a place, by address group."""
-        self._kem_keys: OrderedDict[bytes, tuple[NodeId, bytes]] = OrderedDict()
-        """H(KEM key) -> (its node, the key), of completed handshakes"""
-        self._reached: OrderedDict[tuple[NodeId, Address], None] = OrderedDict()
+        self.keys = KeyRing()
+        self._reached: Recent[tuple[NodeId, Address], None] = Recent()
         """Where a node answered as itself: dials there are nobody's aim at a victim."""
         self._silent = Silent()
         self._heard_at = 0.0
         """When anybody answered last, in the event loop's seconds."""
-        self._signing_keys: OrderedDict[bytes, bytes] = OrderedDict()
-        """H(signing key) -> the key, of nodes that proved it: they need not send it again."""
-        self._knowing: OrderedDict[NodeId, bool] = OrderedDict()
-        """Who answered a signed question of ours, so held our signing key then: whether to leave it out of
-        the next first flight. Not just after a NEED_KEY: who forgets fast is sent it every other time."""
         self._params = HandshakeParams(
             suite=env.suite,
             network_tag=env.network_tag,
@@ -121,14 +108,11 @@ class Peers:
             verifier=env.contacts,
             versions=env.messages.versions,
             bridge=env.config.bridge,
-            held_key=self._signing_keys.get,
+            held_key=self.keys.signing.get,
             renew_after_ms=int(env.config.renew_interval_s * 1000),
         )
-        groups = env.params.address_groups
-        mode = Mode.ENFORCE if groups else Mode.OFF
-        self._inbound = CountLimiter(
-            limits.sessions_per_group if groups else limits.sessions_total, limits.sessions_total
-        )
+        mode = Mode.ENFORCE if env.params.address_groups else Mode.OFF
+        self._inbound = Places(env, self._is_wanted)
         self._doorway = Doorway(env)
         self._half_open = self._doorway.half_open
         self._group_cost = CostLimiter(limits.group_cost_per_s, limits.group_cost_burst, mode=mode)
@@ -172,7 +156,7 @@ class Peers:
     def _measured(self, answer: Answer) -> Answer:
         self.round_trips.measured(answer.node_id, answer.rtt_s)
         self._heard_at = asyncio.get_running_loop().time()
-        self._remember(self._knowing, answer.node_id, self._knowing.get(answer.node_id, True))
+        self.keys.was_answered(answer.node_id)
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:
@@ -249,7 +233,7 @@ class Peers:
         return conn
 
     async def _dial(self, to: VerifiedContact, early: Question | None) -> Connection:
-        kem_key = to.kem_key or self.kem_key(to.contact.kem_key_hash)
+        kem_key = to.kem_key or self.keys.kem_key(to.contact.kem_key_hash)
         error: RemoteError = PeerUnreachable("the contact has no address we can dial", node=to.node_id.hex())
         addresses = [a for a in to.addresses if a.scheme in self.env.transports]
         for address in addresses:
@@ -284,7 +268,7 @@ class Peers:
             now=self.env.clock(),
             # The first message of pqXX is readable: it should not tell that we met.
             signing_key_hash=signing_key_hash if is_ik else None,
-            peer_holds_key=is_ik and self._knowing.get(node_id, False),
+            peer_holds_key=is_ik and self.keys.holds_ours(node_id),
         )
         where = (node_id, address)
         verified = where in self._reached
@@ -312,7 +296,7 @@ class Peers:
             conn.start()
             await conn.opened
             ok = True
-            self._remember(self._reached, where, None)
+            self._reached.set(where, None)
             self._silent.answered(where)
             return conn
         except PeerTimeout:
@@ -340,7 +324,7 @@ class Peers:
             refused = "closed"
         elif self._group_cost.spend(group, HANDSHAKE_COST, now):
             refused = "cost"
-        elif self._inbound.is_group_full(group) and self._idle_of(group) is None:
+        elif not self._inbound.may_enter(group, now):
             refused = "sessions"
         if refused:
             self._refused(link, refused)
@@ -359,39 +343,6 @@ class Peers:
         self.env.counters[f"links_refused.{limit}"] += 1
         _log.info("link from %s refused: %s", link.remote, limit)
 
-    def _take_place(self, group: str) -> bool:
-        """A place for an inbound session.  Where all are taken, the session that nobody wants and that
-        was silent longest gives up its own; where only those of its group are, one that is idle does."""
-        guest: Connection | None = None
-        if self._inbound.is_group_full(group):
-            guest = self._idle_of(group)
-        elif self._inbound.is_full:
-            guest = self._silent_longest(c for admitted in self._admitted.values() for c in admitted)
-        if guest is not None:
-            self._leave_place(guest)
-            guest.close()
-        return self._inbound.acquire(group)
-
-    def _idle_of(self, group: str) -> Connection | None:
-        """A session of this group whose place another caller of the group may have."""
-        guest = self._silent_longest(self._admitted.get(group, ()))
-        now = asyncio.get_running_loop().time()
-        is_idle = guest is not None and now - guest.last_heard > self.env.config.session_idle_s
-        return guest if is_idle else None
-
-    def _silent_longest(self, conns: Iterable[Connection]) -> Connection | None:
-        """Of those that nobody wants and nothing is under way on."""
-        guests = (c for c in conns if not c.exchange.in_use and not self._is_wanted(c))
-        return min(guests, key=lambda c: c.last_heard, default=None)
-
-    def _leave_place(self, conn: Connection) -> None:
-        if conn.is_admitted:
-            conn.is_admitted = False
-            self._inbound.release(conn.group)
-            self._admitted[conn.group].pop(conn, None)
-            if not self._admitted[conn.group]:
-                del self._admitted[conn.group]
-
     def _is_wanted(self, conn: Connection) -> bool:
         """Whether it is the current session with a peer that the table holds."""
         peer = conn.peer
@@ -405,24 +356,20 @@ class Peers:
     def keyed(self, conn: Connection) -> None:
         peer = conn.peer
         assert peer is not None
-        if conn.is_key_asked:  # it restarted, or had too many others to remember
-            self._remember(self._knowing, peer.node_id, False)
+        if conn.is_key_asked:
+            self.keys.was_asked_for_ours(peer.node_id)
             self.env.counters["signing_key_asked_for"] += 1
-        elif conn.outbound and not self._knowing.get(peer.node_id, True):
-            del self._knowing[peer.node_id]  # it was sent: its next answer says that it is held
+        elif conn.outbound:
+            self.keys.was_sent_ours(peer.node_id)
         self._doorway.opened(conn)
-        if not conn.outbound:
-            if not self._take_place(conn.group):
-                self._refused(conn.link, "sessions")
-                conn.close()
-                return
-            conn.is_admitted = True
-            self._admitted.setdefault(conn.group, {})[conn] = None
-        owner, _ = self._kem_keys.get(peer.contact.kem_key_hash, (peer.node_id, b""))
-        if owner != peer.node_id:
+        if not conn.outbound and not self._inbound.take(conn, asyncio.get_running_loop().time()):
+            self._refused(conn.link, "sessions")
+            conn.close()
+            return
+        if self.keys.is_borrowed(peer):
             conn.fail(HandshakeFailed("this KEM key belongs to another node id", reason="shared key"))
             return
-        self._remember_key(peer)
+        self.keys.proved_kem(peer)
         if conn.outbound:
             self._adopt(conn)
 
@@ -437,8 +384,7 @@ class Peers:
 
     def proven(self, conn: Connection) -> None:
         assert conn.peer is not None
-        hashed, key = conn.peer.contact.signing_key_hash, conn.peer.signing_key
-        self._remember(self._signing_keys, hashed, key, SIGNING_KEYS)
+        self.keys.proved_signing(conn.peer)
         if not conn.outbound:
             self._adopt(conn)
         if not conn.is_closed:
@@ -488,7 +434,7 @@ class Peers:
     def gone(self, conn: Connection) -> None:
         self._all.pop(conn, None)
         self._doorway.gone(conn)
-        self._leave_place(conn)
+        self._inbound.leave(conn)
 
     def admit(self, conn: Connection, message_type: int, size: int) -> int:
         now = asyncio.get_running_loop().time()
@@ -505,22 +451,7 @@ class Peers:
         self.env.counters["requests_served"] += 1
         self._listener.serve(conn, body, reply)
 
-    # --- keys and housekeeping -----------------------------------------------------------------
-
-    def _remember_key(self, peer: PeerHello) -> None:
-        self._remember(self._kem_keys, peer.contact.kem_key_hash, (peer.node_id, peer.kem_key))
-
-    @staticmethod
-    def _remember(kept: OrderedDict[K, V], key: K, value: V, most: int = REMEMBERED) -> None:
-        kept[key] = value
-        kept.move_to_end(key)
-        if len(kept) > most:
-            kept.popitem(last=False)
-
-    def kem_key(self, kem_key_hash: bytes) -> bytes | None:
-        """A KEM key proven in an earlier session."""
-        known = self._kem_keys.get(kem_key_hash)
-        return known[1] if known is not None else None
+    # --- housekeeping --------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin sweeping idle sessions and keeping wanted ones alive."""
