@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import network
 from benchmarks.figures import FULL, QUICK, Effort, percentiles, progress, quiet
-from pqdht.daemon.service import SWITCH_INTERVAL_S
+from pqdht.daemon.service import tune_interpreter
 from pqdht.node.dht import SecureDHT
 from pqdht.testing.testnet import Loopback, Testnet
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("entry", nargs="?", default="")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the daemon does
+    tune_interpreter()  # as the daemon does
     effort = QUICK if arguments.quick else FULL
     from benchmarks.provider import loop_factory
 

@@ -13,7 +13,7 @@ from benchmarks import handshake, large, memory, network, rpc, serving
 from benchmarks.figures import FULL, QUICK, Effort, progress
 from benchmarks.run import PROVIDERS, UNAVAILABLE
 from pqdht.crypto.providers import get_provider
-from pqdht.daemon.service import SWITCH_INTERVAL_S
+from pqdht.daemon.service import tune_interpreter
 from pqdht.errors import ProviderUnavailable
 
 
@@ -27,7 +27,7 @@ def main() -> int:
     except ProviderUnavailable as e:
         progress(f"{arguments.provider}: null, {e}")
         return UNAVAILABLE
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the daemon does
+    tune_interpreter()  # as the daemon does
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         figures = runner.run(measure(arguments.provider, QUICK if arguments.quick else FULL))
     print(json.dumps(figures))

@@ -30,7 +30,7 @@ from benchmarks.rpc import without_allowance
 from pqdht.config import Config
 from pqdht.constants import ParameterSet
 from pqdht.crypto.api import Suite
-from pqdht.daemon.service import SWITCH_INTERVAL_S
+from pqdht.daemon.service import tune_interpreter
 from pqdht.errors import RemoteError
 from pqdht.identity.contact import ContactVerifier, VerifiedContact
 from pqdht.identity.keys import NodeIdentity, OwnerIdentity
@@ -406,7 +406,7 @@ def main() -> None:
     parser.add_argument("provider", choices=("liboqs", "openssl"), nargs="?", default="liboqs")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the daemon does
+    tune_interpreter()  # as the daemon does
     effort = QUICK if arguments.quick else FULL
     from benchmarks.provider import loop_factory
 

@@ -21,7 +21,7 @@ from benchmarks.wan_link import host, put_first
 from benchmarks.wan_nodes import parameters
 from pqdht.config import Config, Consistency
 from pqdht.constants import ParameterSet
-from pqdht.daemon.service import SWITCH_INTERVAL_S
+from pqdht.daemon.service import tune_interpreter
 from pqdht.errors import PqdhtError
 from pqdht.ids import parse_owner_id
 from pqdht.node.dht import SecureDHT
@@ -194,7 +194,7 @@ async def serve() -> None:
 
 def main() -> int:
     put_first()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_interpreter()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
     return 0

@@ -20,7 +20,7 @@ from benchmarks.provider import loop_factory
 from benchmarks.wan_link import host, put_first
 from pqdht.config import Config
 from pqdht.constants import TESTNET, ParameterSet
-from pqdht.daemon.service import SWITCH_INTERVAL_S
+from pqdht.daemon.service import tune_interpreter
 from pqdht.node.dht import SecureDHT
 from pqdht.node.environment import Parts
 from pqdht.testing.testnet import entry_of
@@ -91,7 +91,7 @@ def main() -> int:
     for name in ("nodes", "keys", "k", "settle_s"):
         parser.add_argument(name, type=int)
     arguments = parser.parse_args()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_interpreter()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(arguments.nodes, arguments.keys, arguments.k, arguments.settle_s))
     return 0
