@@ -134,6 +134,8 @@ class VerifiedContact:
     """/24 or /48 of the first IP address, '' if there is none."""
     wide_group: str = field(init=False, repr=False, compare=False)
     """As `group`, but /32 of IPv6."""
+    _bare: Contact = field(init=False, repr=False, compare=False)
+    """As it is passed on, without its KEM key."""
 
     def __post_init__(self, made_by: object) -> None:
         if made_by is not _MADE_HERE:
@@ -141,6 +143,9 @@ class VerifiedContact:
         first = next((a for a in self.addresses if a.ip is not None), None)
         object.__setattr__(self, "group", first.group if first else "")
         object.__setattr__(self, "wide_group", first.wide_group if first else "")
+        has_key = self.contact.kem_key is not None
+        bare = msgspec.structs.replace(self.contact, kem_key=None) if has_key else self.contact
+        object.__setattr__(self, "_bare", bare)
 
     @property
     def kem_key(self) -> bytes | None:
@@ -178,9 +183,7 @@ class VerifiedContact:
 
     def to_wire(self, with_key: bool) -> Contact:
         """What is passed on: checked addresses only, the KEM key (if known) only where asked for."""
-        if with_key or self.contact.kem_key is None:
-            return self.contact
-        return msgspec.structs.replace(self.contact, kem_key=None)
+        return self.contact if with_key else self._bare
 
 
 def _verified(node_id: NodeId, contact: Contact, texts: Iterable[str], rules: _Rules) -> VerifiedContact:

@@ -41,6 +41,8 @@ RECORD_ROOM = 16
 """Encoding around one record."""
 ID_ROOM = 34
 """A record id with its encoding."""
+CONTACT_MOST = 2 * 1024
+"""More than any contact takes, its KEM key included."""
 KEYS_IN_ANSWER = 2
 """Contacts that travel with their KEM key: enough to go on in one round trip, at 1.2 kB each."""
 
@@ -123,7 +125,7 @@ class Handlers:
 
     def _find_values(self, conn: Connection, body: FindValues) -> ValuesList | Error:
         """An answer to each question, out of one room."""
-        room = _Room()
+        room = _Room(is_shared=True)
         try:
             return ValuesList(tuple(self._values(conn, q, room, is_one_of_many=True) for q in body.questions))
         except (StorageError, Closed):
@@ -169,9 +171,11 @@ class Handlers:
 class _Room:
     """The bytes left in one answer: MAX_PAGE for records, MAX_MESSAGE for all."""
 
-    __slots__ = ("_all", "_records")
+    __slots__ = ("_all", "_is_shared", "_records")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shared: bool = False) -> None:
+        """`is_shared`: among several answers."""
+        self._is_shared = is_shared
         self._records = MAX_PAGE
         self._all = MAX_MESSAGE - ENVELOPE_ROOM
 
@@ -191,6 +195,8 @@ class _Room:
 
     def fitting(self, contacts: tuple[Contact, ...]) -> tuple[Contact, ...]:
         """As many as fit, closest first, without their keys if that is too tight."""
+        if not self._is_shared and len(contacts) * CONTACT_MOST <= self._all:
+            return contacts
         sizes = [len(encode(c)) for c in contacts]
         if sum(sizes) > self._all:
             contacts = tuple(msgspec.structs.replace(c, kem_key=None) for c in contacts)
