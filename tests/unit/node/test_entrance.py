@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pqdht.errors import NotBootstrapped
+from pqdht.node.entrance import RETRY_MOST_S
 from pqdht.testing.latency import Constant
 from pqdht.testing.loop import run
 from tests.sim.harness import Net, counter
@@ -99,6 +100,25 @@ def test_who_finds_nobody_tries_again() -> None:
         net.sim.unreachable(net.seats[1].ip, False)
         await node.bootstrapped(60.0)
         assert counter(node, "join_attempts_failed") >= 1
+        await net.close()
+
+    run(main)
+
+
+def test_an_entry_that_was_down_for_long_is_joined_soon_after_it_is_back() -> None:
+    """What the operator wrote is nobody's hint: no cool-down of unverified dials holds it back."""
+
+    async def main() -> None:
+        net = network()
+        await net.grow(2)
+        net.sim.unreachable(net.seats[1].ip)
+        node = await net.add(bootstrap=(net.entry(1),))
+        await asyncio.sleep(400.0)
+        assert counter(node, "dials_held_back") == 0
+        assert len(node._routing.table) == 0
+        assert list(node.env.join_errors) == [net.entry(1)]
+        net.sim.unreachable(net.seats[1].ip, False)
+        await node.bootstrapped(RETRY_MOST_S * 1.2 + 10.0)
         await net.close()
 
     run(main)
