@@ -67,6 +67,13 @@ class Reader:
         hunt = self._begin(locator, owner, consistency, ignore_local)
         async with self._time_limit(hunt, timeout_s):
             await self._search(hunt, thorough)
+        if hunt.walk is not None and not hunt.groups and not hunt.timed_out:
+            # Everybody silent at once: it was our own network, or we were out of breath ourselves.
+            self._env.counters["lookups_repeated"] += 1
+            started, hunt = hunt.started, self._begin(locator, owner, consistency, ignore_local)
+            hunt.started = started
+            async with self._time_limit(hunt, timeout_s):
+                await self._search(hunt, thorough)
         slot = hunt.slot_of(owner)
         confirmation = self._confirm(hunt, slot)
         if confirmation.repair and not self._is_final(hunt, confirmation):

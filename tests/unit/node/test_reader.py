@@ -369,3 +369,29 @@ def test_what_expired_is_not_found() -> None:
         await net.close()
 
     run(main)
+
+
+def test_a_get_that_nobody_answered_is_begun_once_more() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(5)
+        await net.nodes[1].put("x", b"1")
+        reader, owner = net.nodes[4], net.nodes[1].owner_id
+
+        def cut(on: bool) -> None:
+            for seat in net.seats[:4]:
+                net.sim.unreachable(seat.ip, on)
+
+        cut(True)
+        asyncio.get_running_loop().call_later(1.05, cut, False)
+        got = await reader.get("x", owner=owner, ignore_local=True)
+        assert got.value == b"1"
+        assert counter(reader, "lookups_repeated") == 1
+        cut(True)
+        with pytest.raises(NotBootstrapped):
+            await reader.get("x", owner=owner, ignore_local=True)
+        assert counter(reader, "lookups_repeated") == 2
+        cut(False)
+        await net.close()
+
+    run(main)
