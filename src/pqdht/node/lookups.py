@@ -36,6 +36,8 @@ class Walk:
     on_answer: OnAnswer
     may_suffice: Callable[[int], bool] | None = None
     """(answers due) -> whether they may be enough, so that nobody else need be asked meanwhile."""
+    may_gather: bool = True
+    """Whether its questions may share a message with others'; not where one answer may fill a page."""
     answers: dict[bytes, Answer] = field(default_factory=dict)
     bytes: int = 0
     queries: int = 0
@@ -207,9 +209,7 @@ class Lookups:
         loop = asyncio.get_running_loop()
         walk.queries += 1
         try:
-            answer = await self._gathering.request(
-                query.contact, walk.make(query, known), self._timeout_s()
-            )
+            answer = await self._request(walk, query.contact, walk.make(query, known))
             body = answer.body
             assert isinstance(body, Nodes | Values)
         except (RemoteError, Closed):
@@ -225,6 +225,10 @@ class Lookups:
         finally:
             walk.wake.set()
 
+    async def _request(self, walk: Walk, contact: VerifiedContact, body: Body) -> Answer:
+        ask = self._gathering.request if walk.may_gather else self._peers.request
+        return await ask(contact, body, self._timeout_s())
+
     def ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
         """One question more of a node that answered already; the walk waits for it."""
         walk.further += 1
@@ -235,7 +239,7 @@ class Lookups:
     async def _ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
         walk.queries += 1
         try:
-            answer = await self._gathering.request(contact, body, self._timeout_s())
+            answer = await self._request(walk, contact, body)
         except (RemoteError, Closed):
             walk.failures += 1
         else:
