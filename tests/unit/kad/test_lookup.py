@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pqdht.kad.lookup import HEDGE_LATER_S, TRIES, Candidate, Lookup, Query
+from pqdht.kad.lookup import HEDGE_BUSY_S, HEDGE_LATER_S, TRIES, Candidate, Lookup, Query
 from tests.unit.kad.network import StaticNetwork, candidates, near, random_id, run, true_closest
 
 TARGET = bytes(32)
@@ -486,11 +486,20 @@ def test_slow_answers_are_not_due_unless_we_are_slow_ourselves() -> None:
     lookup = make(seeds, paths=4, parallel=1, hedge_after=lambda _: 1.0, is_busy=lambda: busy[0])
     lookup.next(0.0)
     assert lookup.answers_due(0.5) == 4
-    assert lookup.answers_due(2.0) == 4
+    assert lookup.answers_due(1.7) == 4
     assert lookup.counters["hedged"] == 0
     assert lookup.is_due(node(50))
     busy[0] = False
-    assert lookup.answers_due(2.0 + HEDGE_LATER_S) == 0
+    assert lookup.answers_due(1.7 + HEDGE_LATER_S) == 0
     assert lookup.counters["hedged"] == 4
     assert not lookup.is_due(node(50))
     assert not lookup.is_due(node(99))
+
+
+def test_being_busy_does_not_cover_for_who_stalls() -> None:
+    seeds = named(range(50, 54))
+    lookup = make(seeds, paths=4, parallel=1, hedge_after=lambda _: 0.5, is_busy=lambda: True)
+    lookup.next(0.0)
+    times = [0.5 + HEDGE_LATER_S * i for i in range(5)]
+    assert [lookup.answers_due(now) for now in times] == [4, 4, 4, 4, 0]
+    assert times[-1] == 0.5 + HEDGE_BUSY_S
