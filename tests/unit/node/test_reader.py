@@ -387,3 +387,35 @@ def test_crowded_topics_read_at_once_are_read_whole() -> None:
         await net.close()
 
     run(main)
+
+
+def test_who_claims_a_record_and_stalls_when_asked_for_it_holds_up_nobody() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(8)
+        loop = asyncio.get_running_loop()
+        honest = net.nodes[3]._handlers
+
+        class Stalling:
+            def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
+                if isinstance(body, FindValue) and body.closer_than is None:
+                    reply(Values(body.key, (), (bytes(32),), ()))
+                elif not isinstance(body, FindValue):
+                    honest.serve(conn, body, reply)
+
+            async def close(self) -> None:
+                await honest.close()
+
+        reader, begun = net.nodes[1], loop.time()
+        with pytest.raises(NotFound):
+            await reader.get("absent", ignore_local=True)
+        usual_s, begun = loop.time() - begun, loop.time()
+        net.nodes[3]._handlers = Stalling()  # type: ignore[assignment]
+        with pytest.raises(NotFound):
+            await reader.get("absent", ignore_local=True)
+        limit_s = reader._peers.patience(net.nodes[3].node_id)
+        # Once after each of the two walks.
+        assert loop.time() - begun <= 2 * (usual_s + limit_s), (loop.time() - begun, usual_s, limit_s)
+        await net.close()
+
+    run(main)
