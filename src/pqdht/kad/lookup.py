@@ -309,9 +309,10 @@ class Lookup(Generic[C]):
 
     def told(self, path: int, n: int) -> list[bytes]:
         """The `n` closest that an answer on this path need not name: our own seeds and what this path was
-        told.  Not what another path was told, or paths would share their sources; nor who failed at one
-        contact, as an answer may have a better one."""
-        told = (p.node_id for p in self._all if not p.tried and (p.is_seed or path in p.offers))
+        told.  Not what another path was told, or paths would share their sources; nor who failed or is slow at
+        one contact, as a liar may have named it and an answer may have a better one."""
+        good = (p for p in self._all if not p.tried and p.state is not _State.SLOW)
+        told = (p.node_id for p in good if p.is_seed or path in p.offers)
         return list(islice(told, n))
 
     def has_answered(self, node_id: bytes) -> bool:

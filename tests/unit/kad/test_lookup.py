@@ -503,3 +503,14 @@ def test_being_busy_does_not_cover_for_who_stalls() -> None:
     times = [0.5 + HEDGE_LATER_S * i for i in range(5)]
     assert [lookup.answers_due(now) for now in times] == [4, 4, 4, 4, 0]
     assert times[-1] == 0.5 + HEDGE_BUSY_S
+
+
+def test_who_is_slow_at_an_address_may_be_named_again_with_another() -> None:
+    """Else a liar that names the closest first, where they are not, hides them from its whole path."""
+    lookup = make(named([50, 60]), paths=1, parallel=1, hedge_after=lambda _: 1.0)
+    (query,) = lookup.next(0.0)
+    lookup.on_reply(query.node_id, named([1]), 0.0)
+    assert [q.node_id for q in lookup.next(0.0)] == [node(1)]
+    assert node(1) in lookup.told(0, 64)
+    assert [q.node_id for q in lookup.next(1.0)] == [node(60)]
+    assert node(1) not in lookup.told(0, 64)
