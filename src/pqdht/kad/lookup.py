@@ -34,6 +34,9 @@ C = TypeVar("C")
 
 HEDGE_LATER_S = 0.25
 """How long a question is left alone that would be slow if we were not busy ourselves."""
+HEDGE_BUSY_S = 1.0
+"""How long in all at most: or a few that stall would keep us busy, and our being busy would cover for them
+until they time out."""
 TRIES = 3
 """How often one node is asked, each time by another contact, before it counts as dead."""
 
@@ -100,6 +103,8 @@ class _Peer(Generic[C]):
     asked: _Offer[C] | None = None
     depth: int = 0
     hedge_at: float = inf
+    hedge_last: float = inf
+    """It is slow from then on, however busy we are."""
     deadline: float = inf
     patience_at: float = inf
     is_overdue: bool = False
@@ -304,9 +309,10 @@ class Lookup(Generic[C]):
 
     def told(self, path: int, n: int) -> list[bytes]:
         """The `n` closest that an answer on this path need not name: our own seeds and what this path was
-        told.  Not what another path was told, or paths would share their sources; nor who failed at one
-        contact, as an answer may have a better one."""
-        told = (p.node_id for p in self._all if not p.tried and (p.is_seed or path in p.offers))
+        told.  Not what another path was told, or paths would share their sources; nor who failed or is slow
+        at one contact, as a liar may have named it and an answer may have a better one."""
+        good = (p for p in self._all if not p.tried and p.state is not _State.SLOW)
+        told = (p.node_id for p in good if p.is_seed or path in p.offers)
         return list(islice(told, n))
 
     def has_answered(self, node_id: bytes) -> bool:
@@ -341,7 +347,7 @@ class Lookup(Generic[C]):
             if peer.deadline <= now:
                 self._fail(peer)
             elif peer.state is _State.ASKED and peer.hedge_at <= now:
-                if self._is_busy():  # then it is we who are slow
+                if now < peer.hedge_last and self._is_busy():  # then it is we who are slow
                     peer.hedge_at = now + HEDGE_LATER_S
                 else:
                     peer.state = _State.SLOW
@@ -392,6 +398,7 @@ class Lookup(Generic[C]):
         peer.depth = 0 if referrer is None else self._peers[referrer].depth + 1
         peer.deadline = now + self._timeout_of(peer.node_id) if self._timeout_of else inf
         peer.hedge_at = now + self._hedge_after(peer.node_id) if self._hedge_after else inf
+        peer.hedge_last = peer.hedge_at + HEDGE_BUSY_S
         peer.patience_at = now + self._patience_of(peer.node_id) if self._patience_of else inf
         peer.is_overdue = False
         peer.is_cold = self._is_cold is not None and self._is_cold(peer.node_id)

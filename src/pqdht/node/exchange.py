@@ -291,6 +291,8 @@ class Exchange:
         if e.signature:
             if root := parse_proof(e.signature).signature:
                 self._in_root = root
+            elif not self._in_root:  # another session's may be remembered, but this would be no evidence
+                raise BadSignature("a root signature that was never sent is left out", reason="unknown-root")
             else:
                 e = with_signature(e, attach_root(e.signature, self._in_root))
                 raw = encode(e)  # whole again, as evidence has to be

@@ -18,6 +18,11 @@ from ..wire.messages import Body, FindValue, FindValues, Store, ValuesList
 from .exchange import Answer
 from .peers import Peers
 
+QUESTION_SIZE = 128
+"""Bytes of a FIND_VALUE without its lists, at most."""
+ID_SIZE = 34
+"""A record id with its encoding."""
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -25,7 +30,7 @@ class _Batch:
 
     bodies: list[Body]
     size: int
-    """Bytes of records."""
+    """Bytes of records, or of questions."""
     others: list[asyncio.Future[Answer | None]] = field(default_factory=list)
 
     def has_room(self, body: Body, size: int) -> bool:
@@ -58,7 +63,7 @@ class Gathering:
         """Ask a peer.  Raises as `Peers.request` does."""
         match body:
             case FindValue() if body.cursor is None:
-                size, replica = 0, False
+                size, replica = QUESTION_SIZE + ID_SIZE * len(body.have) + len(body.known), False
             case Store():
                 size = sum(len(r.tbs) + len(r.signature) for r in body.records)
                 replica = body.replica

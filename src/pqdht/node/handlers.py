@@ -39,6 +39,8 @@ ENVELOPE_ROOM = 6 * 1024
 """What a VALUES message needs besides its lists: envelope, proof, key, cursor."""
 RECORD_ROOM = 16
 """Encoding around one record."""
+EMPTY_ROOM = 40
+"""One VALUES of many, without its lists."""
 ID_ROOM = 34
 """A record id with its encoding."""
 CONTACT_MOST = 2 * 1024
@@ -118,16 +120,21 @@ class Handlers:
         return tuple(contacts)
 
     def _find_value(self, conn: Connection, body: FindValue) -> Values | Error:
+        room = _Room()
         try:
-            return self._values(conn, body, _Room())
+            return self._with_contacts(conn, body, self._values(body, room), room)
         except (StorageError, Closed):
             return self._unreadable()
 
     def _find_values(self, conn: Connection, body: FindValues) -> ValuesList | Error:
-        """An answer to each question, out of one room."""
+        """An answer to each question, out of one room: what is held for all before contacts for any, or the
+        last questions would be answered as if nothing stood there."""
         room = _Room(is_shared=True)
+        room.take(EMPTY_ROOM * len(body.questions))
         try:
-            return ValuesList(tuple(self._values(conn, q, room, is_one_of_many=True) for q in body.questions))
+            held = [self._values(q, room, is_one_of_many=True) for q in body.questions]
+            answers = zip(body.questions, held, strict=True)
+            return ValuesList(tuple(self._with_contacts(conn, q, values, room) for q, values in answers))
         except (StorageError, Closed):
             return self._unreadable()
 
@@ -135,14 +142,8 @@ class Handlers:
         self._env.counters["reads_failed"] += 1
         return Error(int(WireCode.INTERNAL), 0, self._env.clock())
 
-    def _values(
-        self, conn: Connection, body: FindValue, room: _Room, *, is_one_of_many: bool = False
-    ) -> Values:
-        """One page of records, and the ids of those that the asker has or wants no more of.
-
-        Records come first, contacts into what is left: they are others' texts, and must not crowd out
-        what was asked for.
-        """
+    def _values(self, body: FindValue, room: _Room, *, is_one_of_many: bool = False) -> Values:
+        """One page of records, and the ids of those that the asker has or wants no more of."""
         have = frozenset(body.have)
         records: list[WireRecord] = []
         same: list[bytes] = []
@@ -162,10 +163,15 @@ class Handlers:
                 break
             last = r.record_id
         self._env.counters["records_served"] += len(records)
-        contacts: tuple[Contact, ...] = ()
-        if body.cursor is None:
-            contacts = room.fitting(self._contacts(conn, body.key, body.closer_than, None, body.known))
-        return Values(body.key, tuple(records), tuple(same), contacts, cursor or None)
+        return Values(body.key, tuple(records), tuple(same), (), cursor or None)
+
+    def _with_contacts(self, conn: Connection, body: FindValue, values: Values, room: _Room) -> Values:
+        """The same with contacts in what room is left: they are others' texts, and must not crowd out what
+        was asked for."""
+        if body.cursor is not None:
+            return values
+        contacts = room.fitting(self._contacts(conn, body.key, body.closer_than, None, body.known))
+        return msgspec.structs.replace(values, contacts=contacts)
 
 
 class _Room:

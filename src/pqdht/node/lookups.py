@@ -36,12 +36,14 @@ class Walk:
     on_answer: OnAnswer
     may_suffice: Callable[[int], bool] | None = None
     """(answers due) -> whether they may be enough, so that nobody else need be asked meanwhile."""
+    may_gather: bool = True
+    """Whether its questions may share a message with others'; not where one answer may fill a page."""
     answers: dict[bytes, Answer] = field(default_factory=dict)
     bytes: int = 0
     queries: int = 0
     failures: int = 0
-    further: int = 0
-    """Questions under way that the lookup did not ask for."""
+    further: dict[asyncio.Task[None], None] = field(default_factory=dict)
+    """Questions waited for that the lookup did not ask for."""
     is_stopped: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -207,9 +209,7 @@ class Lookups:
         loop = asyncio.get_running_loop()
         walk.queries += 1
         try:
-            answer = await self._gathering.request(
-                query.contact, walk.make(query, known), self._timeout_s()
-            )
+            answer = await self._request(walk, query.contact, walk.make(query, known))
             body = answer.body
             assert isinstance(body, Nodes | Values)
         except (RemoteError, Closed):
@@ -225,17 +225,31 @@ class Lookups:
         finally:
             walk.wake.set()
 
+    async def _request(self, walk: Walk, contact: VerifiedContact, body: Body) -> Answer:
+        ask = self._gathering.request if walk.may_gather else self._peers.request
+        return await ask(contact, body, self._timeout_s())
+
     def ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
-        """One question more of a node that answered already; the walk waits for it."""
-        walk.further += 1
-        task = asyncio.get_running_loop().create_task(self._ask_further(walk, contact, body, path))
+        """One question more of a node that answered already; the walk waits for it, with patience."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._ask_further(walk, contact, body, path))
+        walk.further[task] = None
         self._tasks[task] = None
         task.add_done_callback(self._finished)
+
+        def wait_no_more(*_: object) -> None:
+            walk.further.pop(task, None)
+            walk.wake.set()
+
+        # As with a lookup's own questions: who stalls holds nobody up until it times out.
+        timer = loop.call_later(self._peers.patience(contact.node_id), wait_no_more)
+        task.add_done_callback(lambda _: timer.cancel())
+        task.add_done_callback(wait_no_more)
 
     async def _ask_further(self, walk: Walk, contact: VerifiedContact, body: Body, path: int) -> None:
         walk.queries += 1
         try:
-            answer = await self._gathering.request(contact, body, self._timeout_s())
+            answer = await self._request(walk, contact, body)
         except (RemoteError, Closed):
             walk.failures += 1
         else:
@@ -243,9 +257,6 @@ class Lookups:
             walk.answers[answer.node_id] = answer
             if walk.on_answer(answer, path):
                 walk.is_stopped = True
-        finally:
-            walk.further -= 1
-            walk.wake.set()
 
 
 def _heads(ids: list[bytes]) -> bytes:

@@ -128,6 +128,7 @@ class Reader:
                 end=self._env.config.path_end,
                 parallel=1 if hunt.ends_at_first else None,
             )
+            hunt.walk.may_gather = not hunt.is_topic_of_all
             if consistency == "majority" and not hunt.is_topic_of_all:
                 hunt.walk.may_suffice = lambda due: self._may_suffice(hunt, due)
         except NotBootstrapped:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pqdht.kad.lookup import HEDGE_LATER_S, TRIES, Candidate, Lookup, Query
+from pqdht.kad.lookup import HEDGE_BUSY_S, HEDGE_LATER_S, TRIES, Candidate, Lookup, Query
 from tests.unit.kad.network import StaticNetwork, candidates, near, random_id, run, true_closest
 
 TARGET = bytes(32)
@@ -486,11 +486,31 @@ def test_slow_answers_are_not_due_unless_we_are_slow_ourselves() -> None:
     lookup = make(seeds, paths=4, parallel=1, hedge_after=lambda _: 1.0, is_busy=lambda: busy[0])
     lookup.next(0.0)
     assert lookup.answers_due(0.5) == 4
-    assert lookup.answers_due(2.0) == 4
+    assert lookup.answers_due(1.7) == 4
     assert lookup.counters["hedged"] == 0
     assert lookup.is_due(node(50))
     busy[0] = False
-    assert lookup.answers_due(2.0 + HEDGE_LATER_S) == 0
+    assert lookup.answers_due(1.7 + HEDGE_LATER_S) == 0
     assert lookup.counters["hedged"] == 4
     assert not lookup.is_due(node(50))
     assert not lookup.is_due(node(99))
+
+
+def test_being_busy_does_not_cover_for_who_stalls() -> None:
+    seeds = named(range(50, 54))
+    lookup = make(seeds, paths=4, parallel=1, hedge_after=lambda _: 0.5, is_busy=lambda: True)
+    lookup.next(0.0)
+    times = [0.5 + HEDGE_LATER_S * i for i in range(5)]
+    assert [lookup.answers_due(now) for now in times] == [4, 4, 4, 4, 0]
+    assert times[-1] == 0.5 + HEDGE_BUSY_S
+
+
+def test_who_is_slow_at_an_address_may_be_named_again_with_another() -> None:
+    """Else a liar that names the closest first, where they are not, hides them from its whole path."""
+    lookup = make(named([50, 60]), paths=1, parallel=1, hedge_after=lambda _: 1.0)
+    (query,) = lookup.next(0.0)
+    lookup.on_reply(query.node_id, named([1]), 0.0)
+    assert [q.node_id for q in lookup.next(0.0)] == [node(1)]
+    assert node(1) in lookup.told(0, 64)
+    assert [q.node_id for q in lookup.next(1.0)] == [node(60)]
+    assert node(1) not in lookup.told(0, 64)

@@ -142,3 +142,28 @@ def test_a_message_without_root_is_believed_only_behind_its_own_root() -> None:
         await net.close()
 
     run(main)
+
+
+def test_a_root_remembered_from_another_session_makes_no_evidence_in_this_one() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        conn = net.nodes[0]._peers.sessions[net.nodes[1].node_id]
+        exchange, peers = conn.exchange, net.nodes[1]._peers
+        loop = asyncio.get_running_loop()
+        first, second = (Question(Ping(), loop.create_future(), 5.0) for _ in range(2))
+        held: list[Envelope] = []
+        for question, send in ((first, exchange._send_asked), (second, held.append)):
+            e = exchange.question_envelope(question, net.nodes[1].node_id, bytes(32))
+            exchange._questions[question.rpc_id] = question
+            exchange.sign(e, send)
+        await first.future
+        there = peers.sessions[net.nodes[0].node_id].exchange
+        there._in_root = b""  # as in a session that brought no root yet
+        conn.send_envelope(encode(with_signature(held[0], strip_root(held[0].signature))))
+        with pytest.raises(PeerUnreachable):
+            await second.future
+        assert counter(net.nodes[1], f"failed.{BadSignature.__name__}") == 1
+        await net.close()
+
+    run(main)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pqdht.constants import MAX_FINDS
+from pqdht.constants import KNOWN_PREFIX, MAX_FINDS, MAX_HAVE, MAX_KNOWN
 from pqdht.errors import PeerError, RemoteError, WireCode
 from pqdht.identity.keys import OwnerIdentity
 from pqdht.node.connection import Connection
@@ -111,6 +111,22 @@ def test_a_lost_session_fails_all_and_a_cancelled_leader_leaves_the_others_their
         outcomes = await at_once(*(gathering.request(to, FindValue(bytes([i]) * 32)) for i in range(3)))
         assert all(isinstance(o, RemoteError) for o in outcomes)
         net.sim.unreachable(net.seats[1].ip, False)
+        await net.close()
+
+    run(main)
+
+
+def test_questions_that_name_many_records_are_spread_over_messages() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        gathering, to = Gathering(net.nodes[0]._peers), contact(net, 0, 1)
+        have = tuple(bytes([i]) * 32 for i in range(MAX_HAVE))
+        known = bytes(KNOWN_PREFIX * MAX_KNOWN)
+        keys = [bytes([i]) * 32 for i in range(MAX_FINDS)]
+        answers = await at_once(*(gathering.request(to, FindValue(k, k, have, known=known)) for k in keys))
+        assert [a.body.key for a in answers] == keys
+        assert len({a.envelope for a in answers}) == 2
         await net.close()
 
     run(main)

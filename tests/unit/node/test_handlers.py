@@ -152,3 +152,22 @@ def test_many_questions_share_one_answer_and_what_does_not_fit_is_named() -> Non
         assert len(encode(answer)) <= MAX_MESSAGE - ENVELOPE_ROOM
 
     run(main)
+
+
+def test_contacts_for_the_first_of_many_questions_do_not_hide_what_the_last_ask_for() -> None:
+    async def main() -> None:
+        env, _ = await environment()
+        routing, keeper = Routing(env), Keeper(env)
+        handlers = Handlers(env, routing, keeper)
+        records = [sign(env, at=f"n{i}") for i in range(MAX_FINDS)]
+        await keeper.keep([r.wire for r in records], "g")
+        await crowd(routing, env, 20, 10)
+        questions = tuple(FindValue(r.key, r.owner_id, brief=True) for r in records)
+        asker: Any = Asker()
+        answer = handlers._find_values(asker, FindValues(questions))
+        assert isinstance(answer, ValuesList)
+        assert [a.same for a in answer.answers] == [(r.record_id,) for r in records]
+        assert len(answer.answers[0].contacts) == 20
+        assert len(encode(answer)) <= MAX_MESSAGE - ENVELOPE_ROOM
+
+    run(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from pqdht.node.dht import SecureDHT
 from pqdht.node.exchange import Reply
 from pqdht.node.handlers import to_wire
 from pqdht.node.hunt import Hunt
+from pqdht.node.identities import load_or_make_node
 from pqdht.records import Content, Named, Record, Topic
 from pqdht.testing.loop import run
 from pqdht.wire.messages import Body, FindValue, Receipt, Store, Stored, Values
@@ -229,12 +229,12 @@ def test_one_node_id_does_not_fill_a_topic() -> None:
             for i in range(8)
         ]
 
-        def values(conn: Connection, body: FindValue, *_: Any, **__: Any) -> Values:
+        def values(conn: Connection, body: FindValue) -> Values:
             first = body.cursor is None
             page = tuple(r.wire for r in (flood[:4] if first else flood[4:]))
             return Values(body.key, page, (), (), bytes(32) if first else None)
 
-        liar._handlers._values = values  # type: ignore[method-assign]
+        liar._handlers._find_value = values  # type: ignore[method-assign]
         before = sum(counter(n, "stores_served") for n in net.nodes)
         found = await net.nodes[5].get_topic("t", ignore_local=True)
         assert sorted(r.value or b"" for r in found) == [b"7", b"honest"]
@@ -392,6 +392,56 @@ def test_a_get_that_nobody_answered_is_begun_once_more() -> None:
             await reader.get("x", owner=owner, ignore_local=True)
         assert counter(reader, "lookups_repeated") == 2
         cut(False)
+        await net.close()
+
+    run(main)
+
+
+def test_crowded_topics_read_at_once_are_read_whole() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(4)
+        topics = [Topic(f"t{i}") for i in range(3)]
+        for topic in topics:
+            for i in range(9):  # 48 KiB hold fewer
+                owner = OwnerIdentity.generate(net.seats[0].suite)
+                node = await load_or_make_node(net.nodes[0].config, owner.suite, net.tag, net.clock())
+                value = bytes(net.params.limits.max_value - i)
+                await plant(net, net.sign(owner, topic, value, timestamp=net.clock(), node=node), 1, 2, 3)
+        found = await asyncio.gather(*(net.nodes[0].get_topic(t.name, ignore_local=True) for t in topics))
+        assert [len(f) for f in found] == [9, 9, 9]
+        await net.close()
+
+    run(main)
+
+
+def test_who_claims_a_record_and_stalls_when_asked_for_it_holds_up_nobody() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(8)
+        loop = asyncio.get_running_loop()
+        honest = net.nodes[3]._handlers
+
+        class Stalling:
+            def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
+                if isinstance(body, FindValue) and body.closer_than is None:
+                    reply(Values(body.key, (), (bytes(32),), ()))
+                elif not isinstance(body, FindValue):
+                    honest.serve(conn, body, reply)
+
+            async def close(self) -> None:
+                await honest.close()
+
+        reader, begun = net.nodes[1], loop.time()
+        with pytest.raises(NotFound):
+            await reader.get("absent", ignore_local=True)
+        usual_s, begun = loop.time() - begun, loop.time()
+        net.nodes[3]._handlers = Stalling()  # type: ignore[assignment]
+        with pytest.raises(NotFound):
+            await reader.get("absent", ignore_local=True)
+        limit_s = reader._peers.patience(net.nodes[3].node_id)
+        # Once after each of the two walks.
+        assert loop.time() - begun <= 2 * (usual_s + limit_s), (loop.time() - begun, usual_s, limit_s)
         await net.close()
 
     run(main)
