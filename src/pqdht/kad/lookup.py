@@ -237,9 +237,9 @@ class Lookup(Generic[C]):
         return peer is not None and peer.state is _State.ASKED
 
     def answers_due(self, now: float) -> int:
-        """How many answers are not late."""
+        """How many answers are not late; those that take a dial first nobody should count on."""
         self._tick(now)
-        return sum(peer.state is _State.ASKED for peer in self._flight.values())
+        return sum(p.state is _State.ASKED and not p.is_cold for p in self._flight.values())
 
     def next_deadline(self) -> float | None:
         """When to call `next` again although nothing happened; None if never."""

@@ -514,3 +514,9 @@ def test_who_is_slow_at_an_address_may_be_named_again_with_another() -> None:
     assert node(1) in lookup.told(0, 64)
     assert [q.node_id for q in lookup.next(1.0)] == [node(60)]
     assert node(1) not in lookup.told(0, 64)
+
+
+def test_answers_that_take_a_dial_are_not_counted_on() -> None:
+    lookup = make(named(range(50, 54)), paths=4, parallel=1, is_cold=lambda n: n == node(50))
+    lookup.next(0.0)
+    assert lookup.answers_due(0.0) == 3
