@@ -16,12 +16,11 @@ from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..wire.messages import Body, FindValue, FindValues, Store, ValuesList
 from .exchange import Answer
+from .handlers import ID_ROOM
 from .peers import Peers
 
 QUESTION_SIZE = 128
 """Bytes of a FIND_VALUE without its lists, at most."""
-ID_SIZE = 34
-"""A record id with its encoding."""
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ class Gathering:
         """Ask a peer.  Raises as `Peers.request` does."""
         match body:
             case FindValue() if body.cursor is None:
-                size, replica = QUESTION_SIZE + ID_SIZE * len(body.have) + len(body.known), False
+                size, replica = QUESTION_SIZE + ID_ROOM * len(body.have) + len(body.known), False
             case Store():
                 size = sum(len(r.tbs) + len(r.signature) for r in body.records)
                 replica = body.replica

@@ -18,8 +18,8 @@ from .peers import Peers
 from .routing import Routing
 
 BUSY_ABOVE = 64
-"""Questions under way beyond which late answers say more of our own load than of whom we asked: they are not
-hedged, which would only add to it, and get the longest time-out."""
+"""Questions under way beyond which late answers say more of our own load than of whom we asked: they are
+hedged later, as that would only add to it, and get the longest time-out."""
 
 OnAnswer = Callable[[Answer, int], bool]
 """(answer, path) -> True to end the lookup here."""
