@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from .constants import DAY_S, MAX_ADDRESSES, ParameterSet, parameter_set
 from .errors import ConfigError
 
 Consistency = Literal["majority", "first", "all"]
+DefenceMode = Literal["enforce", "observe", "off"]
+"""What a defence does with what it finds: acts on it; counts and logs it; nothing."""
+
+DEFENCES: Mapping[str, DefenceMode] = MappingProxyType(
+    {
+        "reputation": "enforce",
+        "quarantine": "enforce",
+        "reports": "enforce",
+        "invalid_rate": "enforce",
+        "sybil_test": "enforce",
+        "region": "enforce",
+        "walk_check": "enforce",
+        "redraw": "enforce",
+        "rate_limits": "enforce",
+        "dial_caps": "enforce",
+        "disjoint_paths": "enforce",
+        "response_time": "observe",
+        "addresses": "observe",
+        "formats": "observe",
+        "referrals": "observe",
+        "closer_answers": "observe",
+        "equal_answers": "observe",
+        "clocks": "observe",
+    }
+)
+"""Every defence that can be rolled out step by step, and its mode where `Config.defences` says nothing.
+What each does and its threshold: docs/operations.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +111,12 @@ class Config:
     max_table_idle_s: float = 900.0
     """Only peers heard within this time are passed on to others."""
 
+    defences: Mapping[str, DefenceMode] | DefenceMode = field(default_factory=dict, hash=False)
+    """Modes by name, see `DEFENCES`; or one mode for all of them.  What must always hold (signatures, the
+    confirmation rule, limits of the parameter set) has no mode."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "defences", _modes(self.defences))
         for name in ("listen", "advertise", "bootstrap"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
         object.__setattr__(self, "data_dir", _path(self.data_dir))
@@ -127,6 +161,25 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 _COUNTS = ("paths", "parallel", "path_end", "path_end_doubt", "max_sessions", "announce_ttl_s")
 _SECONDS = tuple(f.name for f in fields(Config) if f.name.endswith("_s") and f.name not in _COUNTS)
+
+
+def _modes(given: object) -> Mapping[str, DefenceMode]:
+    """The mode of every defence."""
+    allowed = get_args(DefenceMode)
+    if given in allowed:
+        given = dict.fromkeys(DEFENCES, given)
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"defences must be a dict of names to modes, got {type(given).__name__}", name="defences"
+        )
+    for name, mode in given.items():
+        if name not in DEFENCES:
+            known = ", ".join(DEFENCES)
+            raise ConfigError(f"defences: none is named {name!r:.80}; there are: {known}", name="defences")
+        if mode not in allowed:
+            listed = ", ".join(allowed)
+            raise ConfigError(f"defences: {name} must be one of {listed}, got {mode!r:.80}", name="defences")
+    return MappingProxyType({**DEFENCES, **given})
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pqdht.config import Config
+from pqdht.config import DEFENCES, Config
 from pqdht.constants import TESTNET
 from pqdht.errors import ConfigError
 
@@ -26,6 +26,16 @@ def test_the_defaults_stand() -> None:
 def test_a_data_directory_may_be_given_as_text() -> None:
     assert Config(data_dir="some/where").data_dir == Path("some/where")  # type: ignore[arg-type]
     assert Config(data_dir=Path("x")) == Config(data_dir="x")  # type: ignore[arg-type]
+
+
+def test_defences_stand_unless_told_otherwise() -> None:
+    assert Config().defences == DEFENCES
+    assert Config(defences={"redraw": "off"}).defences == {**DEFENCES, "redraw": "off"}
+    assert Config(defences="observe").defences == dict.fromkeys(DEFENCES, "observe")
+    config = Config(defences={"redraw": "off"})
+    assert replace(config) == config != Config()
+    with pytest.raises(TypeError):
+        config.defences["redraw"] = "enforce"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap"])
@@ -57,6 +67,7 @@ WRONG: list[tuple[str, Any]] = [
     *product(("bridge",), (1, "no", None)),
     *product(("consistency",), ("most", "", None, b"all", ["all"])),
     *product(("provider", "signing", "early", "padding"), ("some",)),
+    *product(("defences",), ("on", None, {"moat": "off"}, {"redraw": "no"}, {"redraw": True}, ["off"])),
     *product(NUMBERS, (0, -1, "5", None, True, math.nan)),
     ("paths", 2.5),
     ("announce_ttl_s", 59),

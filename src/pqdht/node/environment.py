@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ..ids import parse_id
 from ..records import RecordVerifier
 from ..storage.base import Store
 from ..transport.base import Transport
+from ..trust.modes import Mode
 from ..wire.address import Address, parse_address
 from ..wire.messages import MESSAGES, MessageSet
 
@@ -74,6 +75,11 @@ class Environment:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+
+    def mode(self, defence: str) -> Mode:
+        """What a defence (`config.DEFENCES`) does with what it finds."""
+        assert isinstance(self.config.defences, Mapping)
+        return Mode(self.config.defences[defence])
 
     @property
     def answer_per_group(self) -> int | None:
