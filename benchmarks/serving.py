@@ -39,6 +39,7 @@ from pqdht.node.connection import Connection
 from pqdht.node.dht import SecureDHT
 from pqdht.node.environment import Environment, choose_suite, system_clock, tag_of
 from pqdht.node.exchange import Reply
+from pqdht.node.guard import Guard
 from pqdht.node.peers import Peers
 from pqdht.records import RecordVerifier
 from pqdht.storage.memory import MemoryStore
@@ -172,23 +173,21 @@ class Caller:
         config = Config(network=params, listen=(), dial_timeout_s=PATIENCE_S)
         tag, host = tag_of(config), group_address(20_000 + index)
         contacts = ContactVerifier(suite, params, tag, 64)
-        self.peers = Peers(
-            Environment(
-                config=config,
-                params=params,
-                suite=suite,
-                network_tag=tag,
-                identity=identity,
-                owner=OWNER or OwnerIdentity.generate(suite),
-                clock=system_clock,
-                dice=random.Random(index),
-                store=MemoryStore(0),
-                transports={"tcp": TcpTransport(bind_host=host)},
-                contacts=contacts,
-                records=RecordVerifier(suite, params, tag, contacts),
-            ),
-            self,
+        env = Environment(
+            config=config,
+            params=params,
+            suite=suite,
+            network_tag=tag,
+            identity=identity,
+            owner=OWNER or OwnerIdentity.generate(suite),
+            clock=system_clock,
+            dice=random.Random(index),
+            store=MemoryStore(0),
+            transports={"tcp": TcpTransport(bind_host=host)},
+            contacts=contacts,
+            records=RecordVerifier(suite, params, tag, contacts),
         )
+        self.peers = Peers(env, self, Guard(env))
         self.peers.set_addresses((f"tcp/{host}:4733",))
 
     def peer_proven(self, conn: Connection) -> None: ...

@@ -111,9 +111,9 @@ class Config:
     max_table_idle_s: float = 900.0
     """Only peers heard within this time are passed on to others."""
 
-    defences: Mapping[str, DefenceMode] | DefenceMode = field(default_factory=dict, hash=False)
-    """Modes by name, see `DEFENCES`; or one mode for all of them.  What must always hold (signatures, the
-    confirmation rule, limits of the parameter set) has no mode."""
+    defences: Mapping[str, DefenceMode] | DefenceMode | None = field(default=None, hash=False)
+    """Modes by name, where they differ from `DEFENCES`; or one mode for all.  What must always hold
+    (signatures, the confirmation rule, limits of the parameter set) has no mode."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defences", _modes(self.defences))
@@ -166,6 +166,8 @@ _SECONDS = tuple(f.name for f in fields(Config) if f.name.endswith("_s") and f.n
 def _modes(given: object) -> Mapping[str, DefenceMode]:
     """The mode of every defence."""
     allowed = get_args(DefenceMode)
+    if given is None:
+        return DEFENCES
     if given in allowed:
         given = dict.fromkeys(DEFENCES, given)
     if not isinstance(given, Mapping):

@@ -11,6 +11,7 @@ from typing import Any
 
 from pqdht import Config, SecureDHT, errors
 from pqdht.cli.output import INTERNAL_ERROR, INTERRUPTED
+from pqdht.config import DEFENCES
 from pqdht.daemon.control import SOCKET_NAME
 from pqdht.errors import PqdhtError
 from pqdht.node.identities import NODE_FILE, OWNER_FILE, PROGRESS_FILE
@@ -73,3 +74,7 @@ def test_the_example_of_limits_makes_a_network(tmp_path: Path) -> None:
     program.write_text(code)
     config = runpy.run_path(str(program))["config"]
     assert (config.params.name, config.params.limits.bytes_total) == ("ours", 4 << 30)
+
+
+def test_defences() -> None:
+    assert [(row[0], row[1]) for row in rows("defences")] == list(DEFENCES.items())

@@ -29,6 +29,7 @@ from pqdht.errors import ConfigError, KeyFileError, NotFound, PqdhtError, Storag
 from pqdht.identity.contact import ContactVerifier
 from pqdht.identity.keys import UnsolvedIdentity
 from pqdht.node.environment import Environment
+from pqdht.node.guard import Guard
 from pqdht.node.handlers import to_wire
 from pqdht.node.publisher import STATE, Journal, Publisher
 from pqdht.node.routing import REMEMBERED, Routing
@@ -115,10 +116,10 @@ async def _load_state(data: bytes) -> bool:
     name = REMEMBERED if is_contacts else f"{STATE}{key.hex()}/{OWNER.owner_id.hex()}"
     await store.save_state(name, data[1:])
     if is_contacts:
-        routing = Routing(env)
+        routing = Routing(env, Guard(env))
         return bool(routing.load())
     none: Any = None
-    publisher = Publisher(env, none, none, none, none)
+    publisher = Publisher(env, none, none, none, none, none)
     publisher.load()
     last = publisher.last(Named(OWNER.owner_id, "x"), OWNER.owner_id)
     for slot, publication in publisher._own.items():

@@ -67,7 +67,7 @@ WRONG: list[tuple[str, Any]] = [
     *product(("bridge",), (1, "no", None)),
     *product(("consistency",), ("most", "", None, b"all", ["all"])),
     *product(("provider", "signing", "early", "padding"), ("some",)),
-    *product(("defences",), ("on", None, {"moat": "off"}, {"redraw": "no"}, {"redraw": True}, ["off"])),
+    *product(("defences",), ("on", 5, {"moat": "off"}, {"redraw": "no"}, {"redraw": True}, ["off"])),
     *product(NUMBERS, (0, -1, "5", None, True, math.nan)),
     ("paths", 2.5),
     ("announce_ttl_s", 59),

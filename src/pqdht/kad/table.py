@@ -298,6 +298,14 @@ class Table(Generic[C]):
         due = now - idle_s
         return [cpl for cpl in range(last + 1) if self._looked_up.get(cpl, due) <= due]
 
+    def bucket_of(self, node_id: bytes) -> int:
+        """The bucket a node belongs to: the common prefix length with our own id."""
+        return self._cpl_of(int.from_bytes(node_id, "big"))
+
+    def members(self, bucket: int) -> list[bytes]:
+        """The nodes in one bucket, the longest held first."""
+        return [e.node_id for e in self._buckets.get(bucket, ())]
+
     def group_count(self, group: str) -> int:
         """Unpinned entries of one address group."""
         return self._groups[group]

@@ -8,8 +8,7 @@ is the way from here to the wire.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..config import Config, Consistency
@@ -19,30 +18,30 @@ from ..errors import (
     ConfigError,
     DecodeError,
     NotBootstrapped,
+    NotConfirmed,
+    NotFound,
     PqdhtError,
     RecordInvalid,
     RemoteError,
 )
-from ..identity.contact import ContactVerifier, VerifiedContact
+from ..identity.contact import VerifiedContact
 from ..identity.keys import OwnerIdentity
 from ..ids import NodeId, OwnerId, parse_id, parse_owner_id
 from ..peer_record import PeerRecord, parse_wireguard_key, peer_locator
-from ..records import TOMBSTONE, Locator, Named, Record, RecordVerifier, Topic
-from ..storage.base import Store
-from ..storage.memory import MemoryStore
-from ..storage.sqlite import SqliteStore
-from ..transport.base import Transport
-from ..transport.tcp import TcpTransport
-from ..wire.address import Address, parse_address
+from ..records import TOMBSTONE, Locator, Named, Record, Topic
+from ..trust.events import SecurityEvent
+from ..trust.quarantine import Held
+from ..wire.address import Address
 from ..wire.messages import Body, Ping, WireRecord
 from . import arguments
+from .compose import compose, own_address
 from .connection import Connection
 from .entrance import Entrance
-from .environment import Environment, Parts, choose_suite, split_bootstrap, tag_of
+from .environment import Environment, Parts, split_bootstrap
 from .exchange import Reply
 from .gathering import Gathering
+from .guard import Guard
 from .handlers import Handlers
-from .identities import load_or_make_node, load_or_make_owner
 from .keeper import Keeper
 from .lookups import Lookups
 from .maintenance import Maintenance
@@ -99,23 +98,25 @@ class SecureDHT:
                 await self._start()
 
     async def _start(self) -> None:
-        env = await self._compose()
+        env = await compose(self.config, self._parts)
         try:
             self._env = env
-            self._peers = Peers(env, self)
-            self._routing = Routing(env)
+            self._guard = guard = Guard(env)
+            self._peers = Peers(env, self, guard)
+            self._routing = Routing(env, guard)
             self._keeper = Keeper(env)
             self._handlers = Handlers(env, self._routing, self._keeper)
             gathering = Gathering(self._peers)
-            self._lookups = Lookups(env, self._peers, gathering, self._routing)
-            self._reader = Reader(env, self._peers, self._keeper, self._lookups)
-            self._publisher = Publisher(env, gathering, self._routing, self._keeper, self._lookups)
+            self._lookups = Lookups(env, self._peers, gathering, self._routing, guard)
+            self._reader = Reader(env, self._peers, self._keeper, self._lookups, guard)
+            self._publisher = Publisher(env, gathering, self._routing, self._keeper, self._lookups, guard)
             self._maintenance = Maintenance(
-                env, self._peers, self._routing, self._keeper, self._lookups, self._publisher
+                env, self._peers, self._routing, self._keeper, self._lookups, self._publisher, guard
             )
             self._entrance = Entrance(env, self._peers, self._routing, self._lookups)
             self._routing.on_added = self._maintenance.hand_over_to
             await self._listen(env)
+            guard.load()
             self._publisher.load()
         except BaseException:
             await self._close_parts(env)
@@ -125,60 +126,10 @@ class SecureDHT:
         self._maintenance.start()
         self._joining = asyncio.get_running_loop().create_task(self._entrance.join())
 
-    async def _compose(self) -> Environment:
-        config, parts = self.config, self._parts
-        params = config.params
-        suite = choose_suite(config, parts.provider)
-        tag = tag_of(config)
-        for entry in config.bootstrap:
-            split_bootstrap(entry)
-        store = parts.store or self._open_store(parts.clock())
-        try:
-            node = parts.node or await load_or_make_node(config, suite, tag, parts.clock())
-            owner = parts.owner or load_or_make_owner(config, suite)
-        except BaseException:
-            await store.close()
-            raise
-        contacts = ContactVerifier(suite, params, tag)
-        transports = parts.transports if parts.transports is not None else (self._tcp(),)
-        return Environment(
-            config=config,
-            params=params,
-            suite=suite,
-            network_tag=tag,
-            identity=node,
-            owner=owner,
-            clock=parts.clock,
-            dice=parts.dice or random.Random(suite.random_bytes(16)),
-            store=store,
-            transports={t.scheme: t for t in transports},
-            contacts=contacts,
-            records=RecordVerifier(suite, params, tag, contacts),
-            messages=parts.messages,
-        )
-
-    def _open_store(self, now: int) -> Store:
-        most = self.config.params.limits.bytes_total
-        if self.config.data_dir is None:
-            return MemoryStore(most)
-        return SqliteStore(self.config.data_dir / "records.sqlite", most, now)
-
-    def _tcp(self) -> Transport:
-        """Dial from the address we listen on, where it is a specific one."""
-        hosts = [a.host for a in map(self._parse, self.config.listen) if a.ip and not a.ip.is_unspecified]
-        return TcpTransport(bind_host=hosts[0] if hosts else None)
-
-    @staticmethod
-    def _parse(text: str) -> Address:
-        try:
-            return parse_address(text)
-        except DecodeError as e:
-            raise ConfigError(str(e), name="address") from None
-
     async def _listen(self, env: Environment) -> None:
         bound: list[Address] = []
         for text in self.config.listen:
-            address = self._parse(text)
+            address = own_address(text)
             if address.scheme not in env.transports:
                 raise ConfigError(f"no transport for {text!r}", name="listen")
             bound.append(await self._peers.listen(address))
@@ -186,7 +137,7 @@ class SecureDHT:
             str(a) for a in bound if a.ip is not None and not a.ip.is_unspecified
         )
         for text in advertise:
-            if self._parse(text).ip is None:
+            if own_address(text).ip is None:
                 raise ConfigError(f"advertise {text!r}: others are told IP addresses only", name="advertise")
         env.addresses = advertise
         self._peers.set_addresses(advertise)
@@ -209,6 +160,7 @@ class SecureDHT:
         await self._handlers.close()
         try:
             await self._routing.save()
+            await self._guard.save()
         except PqdhtError:
             env.counters["contacts_not_saved"] += 1
         await self._close_parts(env)
@@ -407,6 +359,48 @@ class SecureDHT:
         env.records.verify(parsed)
         return parsed
 
+    # --- defences ------------------------------------------------------------------------------
+
+    async def verify(self, where: str | Locator, *, owner: bytes | str | None = None) -> GetResult:
+        """Cross-verify a value: all of the k closest are asked, our own copy left out, doubts cleared up.
+
+        Returns the result whatever its verdict; `dissent` and `evidence` say who said what.
+        Raises NotBootstrapped (nobody answered), ConfigError.
+        """
+        try:
+            return await self.get(where, owner=owner, consistency="all", ignore_local=True, thorough=True)
+        except (NotFound, NotConfirmed) as e:
+            result: GetResult = e.result
+            return result
+
+    def reputation(self, node: bytes | str) -> float:
+        """What this node thinks of another: 0.0 to 1.0, 0.5 where it knows nothing."""
+        _ = self.env
+        return self._guard.score(parse_id(node, "node id"))
+
+    def quarantined(self) -> list[Held]:
+        """Who is left out of lookups, replica sets and answers for a time, and why; by node id."""
+        _ = self.env
+        return self._guard.quarantined()
+
+    def lift(self, node: bytes | str) -> bool:
+        """Let a node out of quarantine; False where it was not in it."""
+        _ = self.env
+        return self._guard.lift(NodeId(parse_id(node, "node id")))
+
+    def anomalies(self) -> list[SecurityEvent]:
+        """The latest security events, oldest first."""
+        _ = self.env
+        return self._guard.events.recent()
+
+    def subscribe(self, tell: Callable[[SecurityEvent], None]) -> Callable[[], None]:
+        """Call `tell` at every security event from now on, until the result is called.
+
+        It runs on the event loop and must not block; what it raises is counted and dropped.
+        """
+        _ = self.env
+        return self._guard.subscribe(tell)
+
     # --- peers ---------------------------------------------------------------------------------
 
     async def announce(
@@ -497,4 +491,4 @@ class SecureDHT:
 
     def status(self) -> dict[str, Any]:
         """Facts about this node, JSON-friendly; `counters` says what really happened so far."""
-        return facts(self.env, self._peers, self._routing, self._entrance)
+        return facts(self.env, self._peers, self._routing, self._entrance, self._guard)

@@ -13,7 +13,7 @@ from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..kad.lookup import Candidate
 from ..wire.address import Address
-from ..wire.messages import FindNode, Nodes
+from ..wire.messages import FindNode
 from .environment import Environment, split_bootstrap
 from .exchange import Answer
 from .lookups import Lookups
@@ -118,8 +118,7 @@ class Entrance:
 
     def _note_neighbours(self, answer: Answer) -> None:
         """Take the neighbours that an answer names for later."""
-        assert isinstance(answer.body, Nodes)
-        self._hints += self._routing.candidates(answer.body.contacts)
+        self._hints += self._routing.candidates(answer)
         del self._hints[:-HINTS_MOST]
 
     async def _attempt(self, tries: list[Attempt]) -> bool:

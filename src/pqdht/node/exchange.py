@@ -99,6 +99,8 @@ class Answer:
     envelope: bytes
     request: bytes
     rtt_s: float
+    sent_at: int
+    """By the answerer's clock, ms."""
     bytes: int
 
 
@@ -415,12 +417,12 @@ class Exchange:
             question.fail(wrong)
             raise
         else:
-            self._resolve(question, body, raw)
+            self._resolve(question, body, e.sent_at, raw)
         if self._conn.is_choked:
             self._conn.regulate()
         self._conn.close_if_idle()
 
-    def _resolve(self, question: Question, body: Body, raw: bytes) -> None:
+    def _resolve(self, question: Question, body: Body, sent_at: int, raw: bytes) -> None:
         if question.timer is not None:
             question.timer.cancel()
         if question.future.done():
@@ -430,5 +432,5 @@ class Exchange:
         rtt = asyncio.get_running_loop().time() - question.asked_at
         size = len(raw) + len(question.raw)
         question.future.set_result(
-            Answer(peer.node_id, self._conn.group, body, raw, question.raw, rtt, size)
+            Answer(peer.node_id, self._conn.group, body, raw, question.raw, rtt, sent_at, size)
         )

@@ -8,7 +8,7 @@ without an open session is asked one by one, as its first question may travel in
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..constants import MAX_FINDS, MAX_PAGE, MAX_STORE_RECORDS
 from ..errors import Closed, PeerError, RemoteError, WireCode
@@ -48,7 +48,7 @@ class _Batch:
         a = answer
         bodies = a.body.answers if isinstance(a.body, ValuesList) else [a.body] * len(self.bodies)
         size = a.bytes // len(self.bodies)
-        return [Answer(a.node_id, a.group, b, a.envelope, a.request, a.rtt_s, size) for b in bodies]
+        return [replace(a, body=body, bytes=size) for body in bodies]
 
 
 class Gathering:

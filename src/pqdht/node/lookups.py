@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..constants import KNOWN_PREFIX, MAX_KNOWN
-from ..errors import Closed, NotBootstrapped, RemoteError
+from ..errors import Closed, NotBootstrapped, PeerIdentityMismatch, PeerUnreachable, RemoteError
 from ..identity.contact import VerifiedContact
 from ..kad.lookup import Candidate, Lookup, Query
-from ..wire.messages import Body, FindNode, Nodes, Values
+from ..trust.anomaly import EqualAnswers
+from ..trust.modes import Mode
+from ..wire.messages import Body, FindNode
 from .environment import Environment
 from .exchange import Answer
 from .gathering import Gathering
+from .guard import Guard
 from .peers import Peers
 from .routing import Routing
 
@@ -38,7 +41,10 @@ class Walk:
     """(answers due) -> whether they may be enough, so that nobody else need be asked meanwhile."""
     may_gather: bool = True
     """Whether its questions may share a message with others'; not where one answer may fill a page."""
+    last_resort: bool = False
+    """Whether it asks those in quarantine too."""
     answers: dict[bytes, Answer] = field(default_factory=dict)
+    equal: EqualAnswers = field(default_factory=EqualAnswers)
     bytes: int = 0
     queries: int = 0
     failures: int = 0
@@ -51,8 +57,11 @@ class Walk:
 class Lookups:
     """Iterative lookups over disjoint paths (section 6)."""
 
-    def __init__(self, env: Environment, peers: Peers, gathering: Gathering, routing: Routing) -> None:
+    def __init__(
+        self, env: Environment, peers: Peers, gathering: Gathering, routing: Routing, guard: Guard
+    ) -> None:
         self._env = env
+        self._guard = guard
         self._peers = peers
         self._gathering = gathering
         self._routing = routing
@@ -68,21 +77,24 @@ class Lookups:
         end: int,
         hints: Sequence[Candidate[VerifiedContact]] = (),
         parallel: int | None = None,
+        last_resort: bool = False,
     ) -> Walk:
         """A walk towards `target` that asks `make` of each node. Raises NotBootstrapped.
 
         `hints`: whom to ask besides those of the table, as if one of these had named them.  `parallel`:
-        questions in flight per path, if not `Config.parallel`.
+        questions in flight per path, if not `Config.parallel`.  `last_resort`: ask those in quarantine too.
         """
         config, params = self._env.config, self._env.params
+        is_disjoint = self._env.mode("disjoint_paths") is Mode.ENFORCE
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
-        seeds = self._routing.seeds(target, max(params.k, config.paths * config.path_end))
+        wanted = max(params.k, config.paths * config.path_end)
+        seeds = self._routing.seeds(target, wanted, last_resort=last_resort)
         if not seeds:
             raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")
         lookup: Lookup[VerifiedContact] = Lookup(
             target,
             k=params.k,
-            paths=config.paths,
+            paths=config.paths if is_disjoint else 1,
             end=end,
             parallel=parallel or config.parallel,
             seeds=[*hints, *seeds],  # of one node what the table says counts
@@ -92,10 +104,11 @@ class Lookups:
             is_busy=lambda: self.is_busy,
             patience_of=self._peers.patience,
             is_cold=self._peers.is_cold,
+            rank=self._guard.rank,
             same_contact=lambda a, b: a.addresses == b.addresses,
         )
         self._env.counters["lookups"] += 1
-        return Walk(lookup, make, on_answer)
+        return Walk(lookup, make, on_answer, last_resort=last_resort)
 
     async def find(
         self,
@@ -112,9 +125,7 @@ class Lookups:
         A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
         make = make or (lambda _, known: FindNode(target, known=known))
-        walk = self.begin(
-            target, make, lambda _answer, _path: False, end=end, hints=hints, parallel=parallel
-        )
+        walk = self.begin(target, make, lambda _answer, _path: False, end=end, hints=hints, parallel=parallel)
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
                 await self.drive(walk)
@@ -208,17 +219,21 @@ class Lookups:
     async def _ask(self, walk: Walk, query: Query[VerifiedContact], known: bytes) -> None:
         loop = asyncio.get_running_loop()
         walk.queries += 1
+        referrer = walk.lookup.referrer_of(query.node_id)
         try:
             answer = await self._request(walk, query.contact, walk.make(query, known))
-            body = answer.body
-            assert isinstance(body, Nodes | Values)
-        except (RemoteError, Closed):
+        except (RemoteError, Closed) as e:
+            if referrer is not None and isinstance(e, PeerUnreachable | PeerIdentityMismatch):
+                self._guard.referred(referrer, e)
             walk.failures += 1
             walk.lookup.on_failure(query.node_id, loop.time())
         else:
             walk.bytes += answer.bytes
             walk.answers[answer.node_id] = answer
-            found = self._routing.candidates(body.contacts)
+            if referrer is not None:
+                self._guard.referred(referrer, None)
+            found = self._routing.candidates(answer, last_resort=walk.last_resort)
+            self._guard.named(answer, walk.lookup.target, [c.contact for c in found], walk)
             walk.lookup.on_reply(query.node_id, found, loop.time())
             if walk.on_answer(answer, query.path):
                 walk.is_stopped = True

@@ -16,8 +16,10 @@ from ..errors import Closed, PqdhtError, RemoteError
 from ..identity.contact import VerifiedContact
 from ..ids import Key, NodeId, distance, id_in_bucket
 from ..storage.base import StoredRecord
+from ..trust.modes import Mode
 from ..wire.messages import FindNode, Nodes, Ping, Store
 from .environment import Environment
+from .guard import Guard
 from .handlers import to_wire
 from .keeper import Keeper
 from .lookups import Lookups
@@ -32,6 +34,7 @@ PROBE_S = 60.0
 EXPIRE_S = 60.0
 REMEMBER_S = 60.0
 RETRY_S = 15.0
+RELEASE_S = 30.0
 REDRAW_S = 3600.0
 REFRESH_ASKED = 2
 REFRESH_MET = 4
@@ -59,8 +62,10 @@ class Maintenance:
         keeper: Keeper,
         lookups: Lookups,
         publisher: Publisher,
+        guard: Guard,
     ) -> None:
         self._env = env
+        self._guard = guard
         self._peers = peers
         self._routing = routing
         self._keeper = keeper
@@ -77,6 +82,7 @@ class Maintenance:
             (self.refresh, lambda: PROBE_S),
             (self.probe, lambda: PROBE_S),
             (self.redraw, lambda: REDRAW_S),
+            (self.release, lambda: RELEASE_S),
             (self.expire, lambda: EXPIRE_S),
             (self.remember, lambda: REMEMBER_S),
             (self.replicate, lambda: config.replicate_interval_s),
@@ -143,11 +149,10 @@ class Maintenance:
         table = self._routing.table
         table.looked_up(target, asyncio.get_running_loop().time())
         strangers: dict[str, VerifiedContact] = {}
-        for entry in table.closest(target, REFRESH_ASKED):
+        for entry in self._routing.closest(target, REFRESH_ASKED):
             with contextlib.suppress(RemoteError, Closed):
                 answer = await self._peers.request(entry.contact, FindNode(target))
-                assert isinstance(answer.body, Nodes)
-                for found in self._routing.candidates(answer.body.contacts):
+                for found in self._routing.candidates(answer):
                     if found.node_id not in table:
                         strangers.setdefault(found.group, found.contact)
         met = self._env.dice.sample(list(strangers.values()), min(REFRESH_MET, len(strangers)))
@@ -187,11 +192,29 @@ class Maintenance:
 
     async def redraw(self) -> None:
         """Re-draw the half of each bucket that is not held by tenure (section 6)."""
-        self._routing.table.redraw(asyncio.get_running_loop().time())
+        if self._env.mode("redraw") is Mode.ENFORCE:
+            self._routing.table.redraw(asyncio.get_running_loop().time())
+
+    async def release(self) -> None:
+        """Ask those whose quarantine is over for something that can be checked; free who answers well.
+
+        Who is not in the table any more is freed as it is: nobody relies on it.
+        """
+        for node in self._guard.on_probation():
+            entry = self._routing.table.get(node)
+            if entry is not None:
+                with contextlib.suppress(RemoteError, Closed):
+                    answer = await self._peers.request(entry.contact, FindNode(self._env.dice.randbytes(32)))
+                    told = self._routing.candidates(answer)
+                    assert isinstance(answer.body, Nodes)
+                    self._guard.probed(node, ok=bool(told) or not answer.body.contacts)
+                    continue
+            self._guard.probed(node, ok=entry is None)
 
     async def remember(self) -> None:
-        """Keep the table's contacts for the next start."""
+        """Keep the table's contacts, and what is thought of them, for the next start."""
         await self._routing.save()
+        await self._guard.save()
 
     # --- records -------------------------------------------------------------------------------
 
@@ -225,7 +248,7 @@ class Maintenance:
     def _closest(self, key: bytes) -> list[VerifiedContact] | None:
         """The others among the k closest to a key, None if we are not one of them ourselves."""
         k = self._env.params.k
-        found = [e.contact for e in self._routing.table.closest(key, k)]
+        found = [e.contact for e in self._routing.closest(key, k)]
         own = distance(self._env.identity.node_id, key)
         if len(found) == k and distance(found[-1].node_id, key) < own:
             return None
@@ -245,7 +268,7 @@ class Maintenance:
         """Only the closest other holders hand over, so that a newcomer is not sent k copies."""
         mine: list[StoredRecord] = []
         async for key in self._each_key():
-            closest = self._routing.table.closest(key, self._env.params.k + 1)
+            closest = self._routing.closest(key, self._env.params.k + 1)
             ids = [e.node_id for e in closest]
             if newcomer.node_id not in ids[: self._env.params.k]:
                 continue
@@ -274,5 +297,3 @@ class Maintenance:
             if record is not None:
                 page.append(record)
                 size += record.size
-
-

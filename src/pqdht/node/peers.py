@@ -14,6 +14,7 @@ from typing import Protocol
 from ..channel.handshake import Handshake, HandshakeParams
 from ..errors import (
     Closed,
+    DecodeError,
     DialHeldBack,
     HandshakeFailed,
     PeerTimeout,
@@ -31,6 +32,7 @@ from .connection import Connection
 from .doorway import Doorway
 from .environment import Environment
 from .exchange import Answer, Question, Reply
+from .guard import Guard
 from .keyring import KeyRing, Recent
 from .places import Places
 from .signing import MessageSigner, MessageVerifier
@@ -85,13 +87,14 @@ class _Refused:
 class Peers:
     """The `Host` of every connection."""
 
-    def __init__(self, env: Environment, listener: Listener) -> None:
+    def __init__(self, env: Environment, listener: Listener, guard: Guard) -> None:
         limits = env.params.limits
         self.env = env
         self.signer = MessageSigner(env)
         self.verifier = MessageVerifier(env)
         self.round_trips = RoundTrips(env.config.request_timeout_s)
         self.sessions: OrderedDict[NodeId, Connection] = OrderedDict()
+        self.guard = guard
         self._listener = listener
         self._dialing: dict[Dial, asyncio.Future[Connection]] = {}
         self._all: dict[Connection, None] = {}
@@ -111,13 +114,14 @@ class Peers:
             held_key=self.keys.signing.get,
             renew_after_ms=int(env.config.renew_interval_s * 1000),
         )
-        mode = Mode.ENFORCE if env.params.address_groups else Mode.OFF
         self._inbound = Places(env, self._is_wanted)
         self._doorway = Doorway(env)
         self._half_open = self._doorway.half_open
-        self._group_cost = CostLimiter(limits.group_cost_per_s, limits.group_cost_burst, mode=mode)
-        self._node_cost = CostLimiter(limits.request_cost_per_s, limits.request_cost_burst)
-        self._dials = DialLimiter(mode=mode)
+        per_node = env.mode("rate_limits")
+        per_group = per_node if env.params.address_groups else Mode.OFF
+        self._group_cost = CostLimiter(limits.group_cost_per_s, limits.group_cost_burst, mode=per_group)
+        self._node_cost = CostLimiter(limits.request_cost_per_s, limits.request_cost_burst, mode=per_node)
+        self._dials = DialLimiter(mode=env.mode("dial_caps") if env.params.address_groups else Mode.OFF)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -139,6 +143,8 @@ class Peers:
             await self._connect_and_ask(to, question)
             return self._measured(await question.future)
         except RemoteError as e:
+            if isinstance(e, DecodeError):
+                self.guard.malformed(to, e)
             self._listener.peer_failed(to, e)
             raise
 
@@ -157,6 +163,7 @@ class Peers:
         self.round_trips.measured(answer.node_id, answer.rtt_s)
         self._heard_at = asyncio.get_running_loop().time()
         self.keys.was_answered(answer.node_id)
+        self.guard.answered(answer)
         return answer
 
     async def _connect_and_ask(self, to: VerifiedContact, question: Question) -> None:

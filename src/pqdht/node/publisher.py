@@ -26,11 +26,13 @@ from ..identity.keys import OwnerIdentity
 from ..ids import Key, RecordId, distance
 from ..kad.quorum import Member, PutTally, closest_members
 from ..records import Kind, Locator, Record, Topic, make_record
+from ..trust.modes import Mode
 from ..wire.codec import U63, Decoder, Struct, encode
 from ..wire.messages import FindValue, Store, Stored, WireRecord
 from .environment import Environment
 from .exchange import Answer
 from .gathering import Gathering
+from .guard import Guard
 from .keeper import Keeper, promises
 from .lookups import Lookups, Walk
 from .results import PutResult, StoreReceipt
@@ -139,9 +141,16 @@ class Publisher:
     """Everything this node's owners write."""
 
     def __init__(
-        self, env: Environment, gathering: Gathering, routing: Routing, keeper: Keeper, lookups: Lookups
+        self,
+        env: Environment,
+        gathering: Gathering,
+        routing: Routing,
+        keeper: Keeper,
+        lookups: Lookups,
+        guard: Guard,
     ) -> None:
         self._env = env
+        self._guard = guard
         self._gathering = gathering
         self._routing = routing
         self._keeper = keeper
@@ -290,6 +299,7 @@ class Publisher:
         env, own = self._env, self._env.identity.node_id
         k = env.params.k
         answered = walk.lookup.answered() if walk is not None else []
+        answered = [c for c in answered if c.node_id not in self._guard.held]
         groups = {c.node_id: walk.answers[c.node_id].group for c in answered} if walk is not None else {}
         near = [Member(n, g) for n, g in groups.items()]
         if env.addresses or walk is None:  # nobody could ever read it from a node without an address
@@ -298,7 +308,9 @@ class Publisher:
         members = dict(closest)
         wide = walk.lookup.closest_on_every_path(-(-k // WIDE_SHARE)) if walk is not None else []
         chosen = dict.fromkeys([*members, *(c.node_id for c in wide)])
-        region = self._routing.sizes.region(asyncio.get_running_loop().time())
+        region: int | None = None
+        if env.mode("region") is Mode.ENFORCE:
+            region = self._routing.sizes.region(asyncio.get_running_loop().time())
         placement = Placement(record, PutTally(closest, k, env.params.address_groups))
         placement.targets = [
             (c.contact, groups[c.node_id], c.node_id in members)
@@ -316,9 +328,7 @@ class Publisher:
         code = WireCode(receipt.code).name
         placement.add(StoreReceipt(own, self._env.own_group, code, receipt.expires, True))
 
-    async def _store_at(
-        self, placement: Placement, to: VerifiedContact, group: str, counts: bool
-    ) -> None:
+    async def _store_at(self, placement: Placement, to: VerifiedContact, group: str, counts: bool) -> None:
         said = StoreReceipt(to.node_id, group, UNREACHED, 0, counts)
         try:
             # Longer than a question's: the other side writes to its disk, and nobody waits for the slowest.

@@ -15,9 +15,11 @@ from ..ids import NodeId, OwnerId
 from ..kad.lookup import Query
 from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm, spread
 from ..records import Kind, Locator, Record, Topic
+from ..trust.events import EventKind
 from ..wire.messages import FindValue, Store, Stored, Values, WireRecord
 from .environment import Environment
 from .exchange import Answer
+from .guard import BLAMELESS, Guard
 from .handlers import to_wire
 from .hunt import Hunt
 from .keeper import Keeper, promises
@@ -44,8 +46,11 @@ NOBODY_KNOWN = (
 class Reader:
     """Every GET of this node."""
 
-    def __init__(self, env: Environment, peers: Peers, keeper: Keeper, lookups: Lookups) -> None:
+    def __init__(
+        self, env: Environment, peers: Peers, keeper: Keeper, lookups: Lookups, guard: Guard
+    ) -> None:
         self._env = env
+        self._guard = guard
         self._peers = peers
         self._keeper = keeper
         self._lookups = lookups
@@ -70,7 +75,8 @@ class Reader:
         if hunt.walk is not None and not hunt.groups and not hunt.timed_out:
             # Everybody silent at once: it was our own network, or we were out of breath ourselves.
             self._env.counters["lookups_repeated"] += 1
-            started, hunt = hunt.started, self._begin(locator, owner, consistency, ignore_local)
+            started = hunt.started
+            hunt = self._begin(locator, owner, consistency, ignore_local, last_resort=True)
             hunt.started = started
             async with self._time_limit(hunt, timeout_s):
                 await self._search(hunt, thorough)
@@ -110,7 +116,13 @@ class Reader:
     # --- one GET, step by step -----------------------------------------------------------------
 
     def _begin(
-        self, locator: Locator, owner: OwnerId | None, consistency: Consistency, ignore_local: bool
+        self,
+        locator: Locator,
+        owner: OwnerId | None,
+        consistency: Consistency,
+        ignore_local: bool,
+        *,
+        last_resort: bool = False,
     ) -> Hunt:
         hunt = Hunt(locator, owner, consistency, asyncio.get_running_loop().time())
         if owner is not None:
@@ -127,6 +139,7 @@ class Reader:
                 lambda answer, path: self._on_answer(hunt, answer, path),
                 end=self._env.config.path_end,
                 parallel=1 if hunt.ends_at_first else None,
+                last_resort=last_resort,
             )
             hunt.walk.may_gather = not hunt.is_topic_of_all
             if consistency == "majority" and not hunt.is_topic_of_all:
@@ -201,8 +214,11 @@ class Reader:
         node = answer.node_id
         hunt.groups[node] = answer.group
         hunt.paths[node] = path
-        for wire in body.records:
-            self._take(hunt, node, wire)
+        errors = [e for wire in body.records if (e := self._take(hunt, node, wire))]
+        if errors:
+            self._guard.invalid(answer, errors[0])
+        elif body.records:
+            self._guard.valid(answer)
         for record_id in body.same:
             hunt.claimed(node, record_id)
         if body.cursor is not None:
@@ -233,17 +249,21 @@ class Reader:
             hunt.decided_on = len(hunt.records)
         return hunt.is_decided
 
-    def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> None:
-        """Believe a record only after every check; anything else is counted, and never counts."""
+    def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> RecordInvalid | None:
+        """Believe a record only after every check; anything else is counted, and never counts.
+
+        Gives back what speaks against the node that sent it.
+        """
         try:
             record = hunt.checked.get(wire) or self._check(hunt, wire)
         except RecordInvalid as e:
             hunt.invalid += e.code != WireCode.EXPIRED
             self._env.counters[f"records_disbelieved.{e.code.name}"] += 1
-            return
+            return None if e.code in BLAMELESS else e
         if node != self._env.identity.node_id:
             self._env.counters["records_fetched_from_others"] += 1
         hunt.saw(node, record)
+        return None
 
     def _check(self, hunt: Hunt, wire: WireRecord) -> Record:
         """The record, if it is a true answer to what was asked.  Raises RecordInvalid."""
@@ -262,7 +282,8 @@ class Reader:
         """The rule over S; for an early end, or out of time, with the closest live nodes as pending."""
         own, k = self._env.identity.node_id, self._env.params.k
         unfinished = hunt.claimers() if early or hunt.timed_out else {}
-        members = [Member(n, g) for n, g in hunt.groups.items() if n not in unfinished]
+        left_out = self._guard.held if hunt.walk is not None and not hunt.walk.last_resort else {}
+        members = [Member(n, g) for n, g in hunt.groups.items() if n not in unfinished and n not in left_out]
         pending = self._pending(hunt, unfinished) if early or hunt.timed_out else []
         if hunt.own:
             members.append(Member(own, self._env.own_group))
@@ -282,6 +303,7 @@ class Reader:
             others_known=others_known,
             timed_out=hunt.timed_out,
             saw_invalid=hunt.invalid > 0,
+            weight=self._guard.weight,
         )
 
     def _pending(self, hunt: Hunt, unfinished: dict[NodeId, None]) -> list[Member]:
@@ -363,6 +385,10 @@ class Reader:
         rollback = self._rollback(hunt, slot, newest.timestamp if newest is not None else 0)
         if rollback and verdict in (Verdict.CONFIRMED, Verdict.FIRST):
             verdict = Verdict.CONTESTED
+        if confirmation.equivocation:
+            self._guard.report(EventKind.EQUIVOCATION, "confirmation", key=hunt.locator.key().hex())
+        elif verdict is Verdict.CONTESTED:
+            self._guard.report(EventKind.CONTESTED, "confirmation", key=hunt.locator.key().hex())
         walk = hunt.walk
         now = asyncio.get_running_loop().time()
         return GetResult(
@@ -412,6 +438,7 @@ class Reader:
         if before <= timestamp:
             return None
         self._env.counters["rollbacks_seen"] += 1
+        self._guard.report(EventKind.ROLLBACK, "confirmation", key=hunt.locator.key().hex())
         return before
 
     def _raise_unless_good(self, locator: Locator, result: GetResult) -> GetResult:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ..errors import DecodeError, DialHeldBack, PeerError, PeerIdentityMismatch, RemoteError
 from ..identity.contact import VerifiedContact
@@ -16,20 +16,26 @@ from ..kad.size import SizeEstimator
 from ..kad.table import Entry, Refused, Table
 from ..wire.codec import Decoder, encode
 from ..wire.contact import Contact
+from ..wire.messages import Nodes, Values
 from .connection import Connection
 from .environment import Environment
+from .exchange import Answer
+from .guard import Guard
 
 REMEMBERED = "contacts"
 REMEMBERED_MOST = 512
+SIZE_AGE_S = 60.0
+"""An estimate takes milliseconds and changes slowly."""
 _decode_remembered = Decoder(tuple[Contact, ...], "remembered contacts", 4 * 1024 * 1024)
 
 
 class Routing:
     """The table, the size estimate, and the rules between contacts and both."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, guard: Guard) -> None:
         limits, params = env.params.limits, env.params
         self._env = env
+        self._guard = guard
         self.table: Table[VerifiedContact] = Table(
             env.identity.node_id,
             params.k,
@@ -40,8 +46,20 @@ class Routing:
             dice=env.dice,
             secret=env.suite.random_bytes(32),
         )
+        guard.table = self.table
         self.sizes = SizeEstimator(params.k)
+        guard.network_size = self.size
+        self._size: float | None = None
+        self._size_until = float("-inf")
         self.on_added: Callable[[VerifiedContact], None] = lambda _: None
+
+    def size(self) -> float | None:
+        """The network's size as last estimated, at most `SIZE_AGE_S` ago; None where too little is known."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._size_until:
+            estimate = self.sizes.estimate(now)
+            self._size_until, self._size = now + SIZE_AGE_S, estimate.nodes if estimate is not None else None
+        return self._size
 
     # --- what sessions tell --------------------------------------------------------------------
 
@@ -54,6 +72,9 @@ class Routing:
         """A peer completed a handshake and answered: it may enter the table."""
         contact = self.contact_of(conn)
         if not contact.addresses or contact.node_id == self._env.identity.node_id:
+            return
+        if contact.node_id not in self.table and contact.node_id in self._guard.held:
+            self._env.counters["table_refused.quarantine"] += 1
             return
         remote = conn.link.remote
         now = asyncio.get_running_loop().time()
@@ -89,6 +110,8 @@ class Routing:
         entry = self.table.get(contact.node_id)
         if entry is not None and entry.contact.addresses != contact.addresses:
             return
+        if entry is not None:
+            self._guard.silent(contact.node_id)
         if self.table.failed(contact.node_id, asyncio.get_running_loop().time()):
             self._env.counters["table_evicted"] += 1
 
@@ -97,40 +120,49 @@ class Routing:
     def to_pass_on(self, target: bytes, n: int, exclude: bytes) -> list[tuple[int, VerifiedContact]]:
         """(distance, contact) of the closest that were heard lately, ascending."""
         since = asyncio.get_running_loop().time() - self._env.config.max_table_idle_s
-        entries = self.table.closest(target, n + 1, heard_since=since)
+        entries = self.table.closest(target, n + 1, heard_since=since, exclude=self._guard.held)
         goal = int.from_bytes(target, "big")
         return [(e.number ^ goal, e.contact) for e in entries if e.node_id != exclude][:n]
 
     def closest(self, target: bytes, n: int) -> list[Entry[VerifiedContact]]:
-        """Table entries closest to a target, silent ones included."""
-        return self.table.closest(target, n)
+        """Table entries closest to a target, silent ones included, those in quarantine left out."""
+        return self.table.closest(target, n, exclude=self._guard.held)
 
-    def seeds(self, target: bytes, n: int) -> list[Candidate[VerifiedContact]]:
-        """Where a lookup begins."""
-        return [Candidate(e.node_id, e.contact, e.group) for e in self.table.closest(target, n)]
+    def seeds(self, target: bytes, n: int, *, last_resort: bool = False) -> list[Candidate[VerifiedContact]]:
+        """Where a lookup begins: who is in quarantine only where nobody else is left, or as a last resort."""
+        entries = [] if last_resort else self.closest(target, n)
+        return [Candidate(e.node_id, e.contact, e.group) for e in entries or self.table.closest(target, n)]
 
-    def candidates(self, contacts: Iterable[Contact]) -> list[Candidate[VerifiedContact]]:
-        """The believable part of an answer.
+    def candidates(self, answer: Answer, *, last_resort: bool = False) -> list[Candidate[VerifiedContact]]:
+        """The believable part of an answer's contacts, without those in quarantine.
 
         Each contact is verified (Argon2id, cached) before it can be dialled or end a path; at the
         first false one the rest of that answer is dropped, which bounds what a liar can cost us.
         """
+        assert isinstance(answer.body, Nodes | Values)
         now = self._env.clock()
         found: list[Candidate[VerifiedContact]] = []
-        for contact in contacts:
+        is_good = True
+        for contact in answer.body.contacts:
             try:
                 checked = self._env.contacts.verify(contact, now)
             except RemoteError as e:
                 self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
+                self._guard.invalid(answer, e)
+                is_good = False
                 break
             reachable = checked.dialled_by(self._env.transports)
-            if reachable is not None and checked.node_id != self._env.identity.node_id:
+            is_usable = reachable is not None and checked.node_id != self._env.identity.node_id
+            if is_usable and (last_resort or checked.node_id not in self._guard.held):
+                assert reachable is not None
                 found.append(Candidate(checked.node_id, reachable, reachable.group))
+        if is_good and answer.body.contacts:
+            self._guard.valid(answer)
         return found
 
     def is_among_closest(self, node_id: bytes, key: bytes) -> bool:
         """Whether a node is one of the k closest to a key that we know."""
-        return any(e.node_id == node_id for e in self.table.closest(key, self._env.params.k))
+        return any(e.node_id == node_id for e in self.closest(key, self._env.params.k))
 
     # --- memory --------------------------------------------------------------------------------
 

@@ -9,11 +9,14 @@ from typing import Any
 
 from .entrance import Entrance
 from .environment import Environment
+from .guard import Guard
 from .peers import Peers
 from .routing import Routing
 
 
-def facts(env: Environment, peers: Peers, routing: Routing, entrance: Entrance) -> dict[str, Any]:
+def facts(
+    env: Environment, peers: Peers, routing: Routing, entrance: Entrance, guard: Guard
+) -> dict[str, Any]:
     """The answer to `status`, JSON-friendly."""
     counters = Counter(env.counters)
     counters["argon2_runs"] = env.contacts.argon2_runs
@@ -34,5 +37,7 @@ def facts(env: Environment, peers: Peers, routing: Routing, entrance: Entrance) 
         "records": usage.records,
         "record_bytes": usage.bytes,
         "network_size": asdict(size) if size is not None else None,
+        "quarantined": len(guard.held),
+        "security": guard.events.status(),
         "counters": dict(sorted(counters.items())),
     }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pqdht.constants import KNOWN_PREFIX, MAX_FINDS, MAX_MESSAGE
+from pqdht.node.guard import Guard
 from pqdht.node.handlers import ENVELOPE_ROOM, Handlers
 from pqdht.node.keeper import Keeper
 from pqdht.node.routing import Routing
@@ -35,7 +36,7 @@ async def crowd(routing: Routing, env: Any, n: int, query: int) -> None:
 def test_contacts_never_crowd_out_a_record(query: int) -> None:
     async def main() -> None:
         env, _ = await environment()
-        routing, keeper = Routing(env), Keeper(env)
+        routing, keeper = Routing(env, Guard(env)), Keeper(env)
         handlers = Handlers(env, routing, keeper)
         record = sign(env, bytes(env.params.limits.max_value))
         await keeper.keep([record.wire], "g")
@@ -56,7 +57,7 @@ def test_contacts_never_crowd_out_a_record(query: int) -> None:
 def test_a_full_page_leaves_room_for_what_fits_and_is_continued() -> None:
     async def main() -> None:
         env, _ = await environment()
-        routing, keeper = Routing(env), Keeper(env)
+        routing, keeper = Routing(env, Guard(env)), Keeper(env)
         handlers = Handlers(env, routing, keeper)
         at = Topic("t")
         for i in range(8):
@@ -84,7 +85,7 @@ def test_a_full_page_leaves_room_for_what_fits_and_is_continued() -> None:
 def test_a_closed_store_is_our_failure() -> None:
     async def main() -> None:
         env, _ = await environment()
-        handlers = Handlers(env, Routing(env), Keeper(env))
+        handlers = Handlers(env, Routing(env, Guard(env)), Keeper(env))
         await env.store.close()
         key = Named(env.owner.owner_id, "x").key()
         answer = handlers._find_value(Asker(), FindValue(key))  # type: ignore[arg-type]
@@ -97,7 +98,7 @@ def test_a_closed_store_is_our_failure() -> None:
 def test_contacts_the_asker_knows_are_left_out() -> None:
     async def main() -> None:
         env, _ = await environment()
-        routing = Routing(env)
+        routing = Routing(env, Guard(env))
         handlers = Handlers(env, routing, Keeper(env))
         await crowd(routing, env, 10, 10)
         asker: Any = Asker()
@@ -123,7 +124,7 @@ def test_briefly_asked_only_ids_are_told() -> None:
     async def main() -> None:
         env, _ = await environment()
         keeper = Keeper(env)
-        handlers = Handlers(env, Routing(env), keeper)
+        handlers = Handlers(env, Routing(env, Guard(env)), keeper)
         record = sign(env, b"x")
         await keeper.keep([record.wire], "g")
         asker: Any = Asker()
@@ -137,7 +138,7 @@ def test_many_questions_share_one_answer_and_what_does_not_fit_is_named() -> Non
     async def main() -> None:
         env, _ = await environment()
         keeper = Keeper(env)
-        handlers = Handlers(env, Routing(env), keeper)
+        handlers = Handlers(env, Routing(env, Guard(env)), keeper)
         records = [sign(env, bytes(20_000), at=Named(env.owner.owner_id, str(i))) for i in range(MAX_FINDS)]
         for record in records:
             await keeper.keep([record.wire], "g")
@@ -157,7 +158,7 @@ def test_many_questions_share_one_answer_and_what_does_not_fit_is_named() -> Non
 def test_contacts_for_the_first_of_many_questions_do_not_hide_what_the_last_ask_for() -> None:
     async def main() -> None:
         env, _ = await environment()
-        routing, keeper = Routing(env), Keeper(env)
+        routing, keeper = Routing(env, Guard(env)), Keeper(env)
         handlers = Handlers(env, routing, keeper)
         records = [sign(env, at=f"n{i}") for i in range(MAX_FINDS)]
         await keeper.keep([r.wire for r in records], "g")

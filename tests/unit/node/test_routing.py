@@ -10,24 +10,33 @@ import msgspec
 from pqdht.constants import TESTNET
 from pqdht.errors import DialHeldBack, PeerError, PeerIdentityMismatch, PeerTimeout, RemoteError, WireCode
 from pqdht.identity.contact import VerifiedContact
-from pqdht.ids import distance
+from pqdht.ids import NodeId, distance
+from pqdht.node.exchange import Answer
+from pqdht.node.guard import Guard
 from pqdht.node.routing import REMEMBERED, Routing
 from pqdht.testing.loop import run
+from pqdht.wire.contact import Contact
+from pqdht.wire.messages import Nodes
 from tests.sim.harness import Net, contact
 from tests.unit.node.parts import environment, identity
+
+
+def naming(contacts: list[Contact]) -> Answer:
+    """An answer that names these."""
+    return Answer(NodeId(bytes(32)), "group", Nodes(bytes(32), tuple(contacts)), b"", b"", 0.1, 0, 0)
 
 
 def test_only_believable_contacts_of_an_answer_are_taken() -> None:
     async def main() -> None:
         env, _ = await environment()
-        routing = Routing(env)
+        routing = Routing(env, Guard(env))
         good = [(await identity(env)).contact((f"tcp/10.0.{i}.1:1",)) for i in range(4)]
         nowhere = msgspec.structs.replace(good[1], addresses=())
         ours = env.identity.contact(("tcp/10.0.9.1:1",))
         false = msgspec.structs.replace(good[2], nonce=bytes(8))
-        found = routing.candidates([good[0], nowhere, ours, good[3]])
+        found = routing.candidates(naming([good[0], nowhere, ours, good[3]]))
         assert [c.group for c in found] == ["10.0.0.0/24", "10.0.3.0/24"]
-        assert len(routing.candidates([good[0], false, good[3]])) == 1  # after a false one nothing counts
+        assert len(routing.candidates(naming([good[0], false, good[3]]))) == 1  # nothing after a false one
         assert env.counters["contacts_refused.BadPuzzle"] == 1
 
     run(main)
@@ -38,12 +47,12 @@ def test_a_contact_is_counted_where_it_can_be_dialled() -> None:
 
     async def main() -> None:
         env, _ = await environment()
-        routing = Routing(env)
+        routing = Routing(env, Guard(env))
         posing = (await identity(env)).contact(
             ("udp/172.16.0.1:1", "tcp/10.6.6.1:1", "tcp/10.7.7.1:1", "tcp/10.6.6.2:1")
         )
         nowhere = (await identity(env)).contact(("udp/172.16.0.1:1",))
-        (found,) = routing.candidates([posing, nowhere])
+        (found,) = routing.candidates(naming([posing, nowhere]))
         assert (found.group, found.contact.group) == ("10.6.6.0/24", "10.6.6.0/24")
         assert [str(a) for a in found.contact.addresses] == ["tcp/10.6.6.1:1", "tcp/10.6.6.2:1"]
 
@@ -164,7 +173,7 @@ def test_the_table_follows_the_limits_of_the_network() -> None:
         env, _ = await environment(limits={"table_per_group": 1})
         off, _ = await environment(params=replace(env.params, address_groups=False))
         for each, most in ((env, 1), (off, 5)):
-            routing = Routing(each)
+            routing = Routing(each, Guard(each))
             for i in range(5):
                 who = await identity(each)
                 contact = each.contacts.verify(who.contact((f"tcp/10.0.0.{i + 1}:1",)), each.clock())

@@ -1,0 +1,226 @@
+"""What this node has seen others do, and what follows from it: rank, quarantine, events, alarms (section 7).
+
+Observations come in from where they are made (`Peers`, `Lookups`, `Reader`); the objects of `trust` turn
+them into scores and verdicts; who acts on a verdict asks here.  Nothing else connects the two, so this
+file is where to look for how a liar might get an honest node thrown out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..constants import MS
+from ..errors import Closed, DecodeError, DialHeldBack, RemoteError, WireCode
+from ..identity.contact import VerifiedContact
+from ..ids import NodeId
+from ..trust.anomaly import Clocks, CloserAnswers, Figures, Referrals, ResponseTimes
+from ..trust.events import Detail, EventKind, EventLog, SecurityEvent
+from ..trust.modes import Mode
+from ..trust.quarantine import Held, Outcome, Quarantine, TableView
+from ..trust.rates import InvalidRate
+from ..trust.remembered import (
+    decode_quarantine,
+    decode_reputation,
+    encode_quarantine,
+    encode_reputation,
+)
+from ..trust.reputation import Deed, Reputation
+from .environment import Environment
+
+if TYPE_CHECKING:
+    from .exchange import Answer
+    from .lookups import Walk
+
+REPUTATION = "trust/reputation"
+QUARANTINE = "trust/quarantine"
+
+BLAMELESS = frozenset(
+    (WireCode.EXPIRED, WireCode.CLOCK_SKEW, WireCode.UNSUPPORTED, WireCode.OUTDATED, WireCode.EQUIVOCATION)
+)
+"""What is wrong with a record through time, a newer version or its owner speaks against no storer."""
+
+
+class Guard:
+    """One per node.  `table`: the routing table as quarantine needs to see it, set by `Routing`."""
+
+    table: TableView
+    network_size: Callable[[], float | None] = staticmethod(lambda: None)
+    """The estimate of `Routing`."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self.events = EventLog()
+        self.reputation = Reputation()
+        self.quarantine = Quarantine(env.mode("quarantine"))
+        self.held: dict[bytes, None] = {}
+        """Who is in quarantine: not asked, not passed on, not counted."""
+        self._rates = InvalidRate()
+        self._times, self._clocks = ResponseTimes(), Clocks()
+        self._referrals, self._closer = Referrals(), CloserAnswers()
+        self._ranks = env.mode("reputation") is Mode.ENFORCE
+        self._ranks_referrals = env.mode("referrals") is Mode.ENFORCE
+
+    def _now(self) -> float:
+        return self._env.clock() / MS
+
+    # --- verdicts ------------------------------------------------------------------------------
+
+    def rank(self, node: bytes) -> float:
+        """Higher first: the order of candidates that are about equally close."""
+        if not self._ranks:
+            return 0.0
+        now = self._now()
+        rank = self.reputation.rank(node, now)
+        return rank * self.reputation.referral(node, now) if self._ranks_referrals else rank
+
+    def weight(self, node: bytes) -> float:
+        """What a node's word counts where two versions of a record are tied."""
+        return self.reputation.score(node, self._now()) if self._ranks else 1.0
+
+    def score(self, node: bytes) -> float:
+        """What is thought of a node: 0.0 to 1.0, 0.5 where nothing is known."""
+        return self.reputation.score(node, self._now())
+
+    # --- observations --------------------------------------------------------------------------
+
+    def answered(self, answer: Answer) -> None:
+        """A question was answered in time."""
+        self.reputation.observe(answer.node_id, Deed.ANSWERED, self._now())
+        self._finding("response_time", answer, self._times.observe(answer.rtt_s))
+        offset_ms = answer.sent_at - self._env.clock() + answer.rtt_s * MS / 2
+        self._finding("clocks", answer, self._clocks.observe(offset_ms))
+
+    def named(self, answer: Answer, target: bytes, contacts: Sequence[VerifiedContact], walk: Walk) -> None:
+        """The contacts in one answer of a lookup, each of them checked."""
+        dropped = sum(len(c.dropped) for c in contacts)
+        self._finding("addresses", answer, {"dropped": dropped} if dropped else None)
+        ids = [c.node_id for c in contacts]
+        self._finding("closer_answers", answer, self._closer.observe(target, ids, self.network_size()))
+        self._finding("equal_answers", answer, walk.equal.observe(ids))
+
+    def silent(self, node: NodeId) -> None:
+        """A question to the node's own addresses went unanswered."""
+        self.reputation.observe(node, Deed.FAILED, self._now())
+
+    def referred(self, referrer: bytes, error: RemoteError | Closed | None) -> None:
+        """A contact that `referrer` named could be reached, or not (`error`)."""
+        if isinstance(error, DialHeldBack):
+            return
+        self.reputation.referred(referrer, self._now(), ok=error is None)
+        figures = self._referrals.observe(referrer, ok=error is None)
+        if figures is not None and self._env.mode("referrals") is not Mode.OFF:
+            self.report(EventKind.ANOMALY, "referrals", NodeId(referrer), "", **figures)
+
+    def malformed(self, contact: VerifiedContact, error: DecodeError) -> None:
+        """A peer's signed answer cannot be read."""
+        if self._env.mode("formats") is not Mode.OFF:
+            self.report(EventKind.ANOMALY, "formats", contact.node_id, contact.group, error=str(error))
+
+    def _finding(self, detector: str, answer: Answer, figures: Figures | None) -> None:
+        """Something odd: logged, and where enforced it lowers the rank as much as half a silence."""
+        if figures is None or (mode := self._env.mode(detector)) is Mode.OFF:
+            return
+        if mode is Mode.ENFORCE:
+            self.reputation.observe(answer.node_id, Deed.FAILED, self._now(), 0.5)
+        self.report(EventKind.ANOMALY, detector, answer.node_id, answer.group, **figures)
+
+    def valid(self, answer: Answer) -> None:
+        """All that could be checked in one answer was right."""
+        self.reputation.observe(answer.node_id, Deed.VALID, self._now())
+        self._rates.observe(answer.node_id, valid=True)
+
+    def invalid(self, answer: Answer, error: RemoteError) -> None:
+        """Something in an answer is wrong, and it is the answerer who sent it."""
+        if "age" in error.fields:  # a contact that has expired, by clocks that may differ
+            return
+        node = answer.node_id
+        self.reputation.observe(node, Deed.INVALID, self._now())
+        self.report(EventKind.INVALID_DATA, "invalid_rate", node, answer.group, error=str(error))
+        mode = self._env.mode("invalid_rate")
+        if mode is not Mode.OFF and self._rates.observe(node, valid=False):
+            self.hold(node, answer.group, "invalid_rate")
+
+    def hold(self, node: NodeId, group: str, detector: str) -> None:
+        """A detector says quarantine: do so if its mode and the caps allow."""
+        if self._env.mode(detector) is not Mode.ENFORCE:
+            self.report(EventKind.ANOMALY, detector, node, group)
+            return
+        outcome = self.quarantine.hold(node, detector, self._now(), self.table)
+        self._note_held()
+        if outcome is Outcome.HELD:
+            self.report(EventKind.QUARANTINED, detector, node, group)
+        elif outcome is Outcome.CAPPED:
+            self.report(EventKind.QUARANTINE_CAPPED, detector, node, group)
+        elif outcome is Outcome.OBSERVED:
+            self.report(EventKind.ANOMALY, "quarantine", node, group, reason=detector)
+
+    # --- probation, operators ------------------------------------------------------------------
+
+    def on_probation(self) -> list[NodeId]:
+        """Whose time is over: they are to be asked something that can be checked."""
+        return [NodeId(node) for node in self.quarantine.on_probation(self._now())]
+
+    def probed(self, node: NodeId, *, ok: bool) -> None:
+        """How a probe ended."""
+        self.quarantine.probed(node, self._now(), ok=ok)
+        self._note_held()
+        if ok:
+            self.report(EventKind.RELEASED, "quarantine", node)
+
+    def quarantined(self) -> list[Held]:
+        """Who is in quarantine and why, by node id."""
+        return self.quarantine.held(self._now())
+
+    def _note_held(self) -> None:
+        """Whoever is held stays so until a probe or an operator frees it, so nothing else changes this."""
+        self.held = {h.node: None for h in self.quarantined()}
+
+    def lift(self, node: NodeId) -> bool:
+        """An operator lets a node out; False where it was not held."""
+        lifted = self.quarantine.lift(node)
+        self._note_held()
+        if lifted:
+            self.report(EventKind.RELEASED, "operator", node)
+        return lifted
+
+    # --- events --------------------------------------------------------------------------------
+
+    def report(
+        self, kind: EventKind, detector: str, node: NodeId | None = None, group: str = "", **detail: Detail
+    ) -> None:
+        """Tell all who listen."""
+        defences = self._env.config.defences
+        assert isinstance(defences, Mapping)
+        mode = defences.get(detector, "enforce")
+        self.events.emit(SecurityEvent(kind, self._env.clock(), node, group, detector, mode, detail))
+
+    def subscribe(self, tell: Callable[[SecurityEvent], None]) -> Callable[[], None]:
+        """Call `tell` at every event from now on; the result ends that."""
+        return self.events.subscribe(tell)
+
+    # --- memory --------------------------------------------------------------------------------
+
+    async def save(self) -> None:
+        """Remember scores and quarantine across a restart. Raises StorageError."""
+        now = self._now()
+        await self._env.store.save_state(REPUTATION, encode_reputation(self.reputation.dump(now)))
+        await self._env.store.save_state(QUARANTINE, encode_quarantine(self.quarantine.dump(now)))
+
+    def load(self) -> None:
+        """Take up what an earlier run knew; what is damaged is forgotten."""
+        now, store = self._now(), self._env.store
+        for name, take in ((REPUTATION, self._load_reputation), (QUARANTINE, self._load_quarantine)):
+            blob = store.load_state(name)
+            try:
+                if blob:
+                    take(blob, now)
+            except (DecodeError, ValueError):
+                self._env.counters["trust_damaged"] += 1
+
+    def _load_reputation(self, blob: bytes, now: float) -> None:
+        self.reputation.load(decode_reputation(blob), now)
+
+    def _load_quarantine(self, blob: bytes, now: float) -> None:
+        self.quarantine.load(decode_quarantine(blob), now)
+        self._note_held()
