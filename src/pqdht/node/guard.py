@@ -7,7 +7,7 @@ file is where to look for how a liar might get an honest node thrown out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..constants import MS
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 REPUTATION = "trust/reputation"
 QUARANTINE = "trust/quarantine"
 
+DISTRUST = 0.25
+"""Whoever scores less is passed over in replica sets, also where the caps of quarantine leave it in the
+table.  Only own experience of wrong data leads there: neither silence nor what others say does."""
+SUSPECTS_MOST = 4096
+OTHERS_LEAST = 8
+"""So many others must be left, or nobody is passed over."""
+
 BLAMELESS = frozenset(
     (WireCode.EXPIRED, WireCode.CLOCK_SKEW, WireCode.UNSUPPORTED, WireCode.OUTDATED, WireCode.EQUIVOCATION)
 )
@@ -55,6 +62,8 @@ class Guard:
         self.quarantine = Quarantine(env.mode("quarantine"))
         self.held: dict[bytes, None] = {}
         """Who is in quarantine: not asked, not passed on, not counted."""
+        self._suspects: dict[bytes, None] = {}
+        """Whoever gave wrong data in this run."""
         self._rates = InvalidRate()
         self._times, self._clocks = ResponseTimes(), Clocks()
         self._referrals, self._closer = Referrals(), CloserAnswers()
@@ -81,6 +90,20 @@ class Guard:
     def score(self, node: bytes) -> float:
         """What is thought of a node: 0.0 to 1.0, 0.5 where nothing is known."""
         return self.reputation.score(node, self._now())
+
+    def left_out(self, nodes: Collection[bytes]) -> Collection[bytes]:
+        """Of these, who is not to store and not to be counted: in quarantine, or known for wrong data."""
+        if not self._suspects:
+            return self.held
+        bad = [n for n in nodes if n in self._suspects and n not in self.held and self._is_distrusted(n)]
+        others = sum(n not in self.held for n in nodes) - len(bad)
+        return self.held | dict.fromkeys(bad) if bad and others >= OTHERS_LEAST else self.held
+
+    def _is_distrusted(self, node: bytes) -> bool:
+        if self._ranks and self.score(node) < DISTRUST:
+            return True
+        del self._suspects[node]  # time has passed, and nothing more was found
+        return False
 
     # --- observations --------------------------------------------------------------------------
 
@@ -136,6 +159,8 @@ class Guard:
             return
         node = answer.node_id
         self.reputation.observe(node, Deed.INVALID, self._now())
+        if self.score(node) < DISTRUST and len(self._suspects) < SUSPECTS_MOST:
+            self._suspects[node] = None
         self.report(EventKind.INVALID_DATA, "invalid_rate", node, answer.group, error=str(error))
         mode = self._env.mode("invalid_rate")
         if mode is not Mode.OFF and self._rates.observe(node, valid=False):
@@ -159,7 +184,11 @@ class Guard:
 
     def on_probation(self) -> list[NodeId]:
         """Whose time is over: they are to be asked something that can be checked."""
-        return [NodeId(node) for node in self.quarantine.on_probation(self._now())]
+        now = self._now()
+        for node in self.quarantine.settle(now, self.table):
+            self.report(EventKind.RELEASED, "quarantine", NodeId(node))
+        self._note_held()
+        return [NodeId(node) for node in self.quarantine.on_probation(now)]
 
     def probed(self, node: NodeId, *, ok: bool) -> None:
         """How a probe ended."""
@@ -173,7 +202,7 @@ class Guard:
         return self.quarantine.held(self._now())
 
     def _note_held(self) -> None:
-        """Whoever is held stays so until a probe or an operator frees it, so nothing else changes this."""
+        """To be called where quarantine changed: looked at far more often than that."""
         self.held = {h.node: None for h in self.quarantined()}
 
     def lift(self, node: NodeId) -> bool:

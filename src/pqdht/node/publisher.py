@@ -299,7 +299,8 @@ class Publisher:
         env, own = self._env, self._env.identity.node_id
         k = env.params.k
         answered = walk.lookup.answered() if walk is not None else []
-        answered = [c for c in answered if c.node_id not in self._guard.held]
+        left_out = self._guard.left_out([c.node_id for c in answered])
+        answered = [c for c in answered if c.node_id not in left_out]
         groups = {c.node_id: walk.answers[c.node_id].group for c in answered} if walk is not None else {}
         near = [Member(n, g) for n, g in groups.items()]
         if env.addresses or walk is None:  # nobody could ever read it from a node without an address

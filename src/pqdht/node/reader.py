@@ -282,7 +282,7 @@ class Reader:
         """The rule over S; for an early end, or out of time, with the closest live nodes as pending."""
         own, k = self._env.identity.node_id, self._env.params.k
         unfinished = hunt.claimers() if early or hunt.timed_out else {}
-        left_out = self._guard.held if hunt.walk is not None and not hunt.walk.last_resort else {}
+        left_out = self._guard.left_out(hunt.groups) if hunt.walk and not hunt.walk.last_resort else ()
         members = [Member(n, g) for n, g in hunt.groups.items() if n not in unfinished and n not in left_out]
         pending = self._pending(hunt, unfinished) if early or hunt.timed_out else []
         if hunt.own:
