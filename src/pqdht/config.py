@@ -60,6 +60,9 @@ class Config:
     """Addresses others are told; empty: the listening ones that name a specific host."""
     bootstrap: tuple[str, ...] = ()
     """Entries `<node id>@tcp/host:port`. Asked when no remembered peer answers, and always at first."""
+    pinned: tuple[str, ...] = ()
+    """Entries like those of `bootstrap`: nodes you trust. They are joined through too, and never
+    lose their place in the table once met."""
     signing: Literal["every", "claims"] = "every"
     """`claims` leaves requests unsigned inside a session (answers stay signed): faster, less evidence."""
     early: Literal["reads", "never"] = "reads"
@@ -117,7 +120,7 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defences", _modes(self.defences))
-        for name in ("listen", "advertise", "bootstrap"):
+        for name in ("listen", "advertise", "bootstrap", "pinned"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
         object.__setattr__(self, "data_dir", _path(self.data_dir))
         for name, allowed in _CHOICES.items():
@@ -136,6 +139,11 @@ class Config:
             raise ConfigError(
                 f"announce_ttl_s must lie in {limits.ttl_min_s}..{limits.ttl_max_s}", name="announce_ttl_s"
             )
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Every way in that is configured."""
+        return tuple(dict.fromkeys((*self.pinned, *self.bootstrap)))
 
     @property
     def params(self) -> ParameterSet:

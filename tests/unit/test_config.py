@@ -38,7 +38,7 @@ def test_defences_stand_unless_told_otherwise() -> None:
         config.defences["redraw"] = "enforce"  # type: ignore[index]
 
 
-@pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap"])
+@pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap", "pinned"])
 def test_a_list_is_taken_as_a_tuple(name: str) -> None:
     given: dict[str, Any] = {name: [ADDRESS]}
     config = Config(**given)
@@ -46,7 +46,7 @@ def test_a_list_is_taken_as_a_tuple(name: str) -> None:
     assert hash(config) == hash(replace(config))
 
 
-@pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap"])
+@pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap", "pinned"])
 def test_one_text_is_not_taken_apart_into_letters(name: str) -> None:
     given: dict[str, Any] = {name: ADDRESS}
     with pytest.raises(ConfigError, match=rf"write {name}=\('tcp/127.0.0.1:4733',\)") as e:
@@ -60,7 +60,7 @@ NUMBERS = [
     if isinstance(field.default, int | float) and field.name not in ("suite", "bridge")
 ]
 WRONG: list[tuple[str, Any]] = [
-    *product(("listen", "advertise", "bootstrap"), (None, {ADDRESS}, (b"x",), 5)),
+    *product(("listen", "advertise", "bootstrap", "pinned"), (None, {ADDRESS}, (b"x",), 5)),
     *product(("data_dir",), ("", b"x", 5)),
     *product(("network",), ("nowhere", None, b"main", 5)),
     *product(("suite",), (0, 4, True, 1.0, "1", [])),

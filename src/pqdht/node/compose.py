@@ -24,7 +24,7 @@ async def compose(config: Config, parts: Parts) -> Environment:
     params = config.params
     suite = choose_suite(config, parts.provider)
     tag = tag_of(config)
-    for entry in config.bootstrap:
+    for entry in config.entries:
         split_bootstrap(entry)
     store = parts.store or _open_store(config, parts.clock())
     try:

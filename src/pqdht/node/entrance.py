@@ -74,7 +74,7 @@ class Entrance:
             while waiting and not len(self._routing.table):
                 _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not len(self._routing.table):
-                if self._env.config.bootstrap:
+                if self._env.config.entries:
                     return False
                 self.is_open.set()
                 return True
@@ -95,7 +95,7 @@ class Entrance:
         table = self._routing.table
         lacking = [
             entry
-            for entry in self._env.config.bootstrap
+            for entry in self._env.config.entries
             if (node_id := split_bootstrap(entry)[0]) != table.own and node_id not in table
         ]
         if await self._attempt([partial(self._greet, entry) for entry in lacking]):
@@ -107,7 +107,7 @@ class Entrance:
         known = self._routing.load()
         self._env.dice.shuffle(known)
         tries: list[Attempt] = [partial(self._meet_again, contact) for contact in known[: self._env.params.k]]
-        return tries + [partial(self._greet, entry) for entry in self._env.config.bootstrap]
+        return tries + [partial(self._greet, entry) for entry in self._env.config.entries]
 
     async def _meet_again(self, contact: VerifiedContact) -> None:
         self._note_neighbours(await self._peers.request(contact, self._about_us()))

@@ -133,7 +133,7 @@ class Guard:
         self.reputation.referred(referrer, self._now(), ok=error is None)
         figures = self._referrals.observe(referrer, ok=error is None)
         if figures is not None and self._env.mode("referrals") is not Mode.OFF:
-            self.report(EventKind.ANOMALY, "referrals", NodeId(referrer), "", **figures)
+            self.report(EventKind.ANOMALY, "referrals", NodeId(referrer), **figures)
 
     def malformed(self, contact: VerifiedContact, error: DecodeError) -> None:
         """A peer's signed answer cannot be read."""
@@ -216,7 +216,7 @@ class Guard:
     # --- events --------------------------------------------------------------------------------
 
     def report(
-        self, kind: EventKind, detector: str, node: NodeId | None = None, group: str = "", **detail: Detail
+        self, kind: EventKind, detector: str, node: NodeId | None = None, group: str = "", /, **detail: Detail
     ) -> None:
         """Tell all who listen."""
         defences = self._env.config.defences

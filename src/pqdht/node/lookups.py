@@ -78,17 +78,19 @@ class Lookups:
         hints: Sequence[Candidate[VerifiedContact]] = (),
         parallel: int | None = None,
         last_resort: bool = False,
+        seeds: Sequence[Candidate[VerifiedContact]] = (),
     ) -> Walk:
         """A walk towards `target` that asks `make` of each node. Raises NotBootstrapped.
 
         `hints`: whom to ask besides those of the table, as if one of these had named them.  `parallel`:
         questions in flight per path, if not `Config.parallel`.  `last_resort`: ask those in quarantine too.
+        `seeds`: where to begin instead of the table.
         """
         config, params = self._env.config, self._env.params
         is_disjoint = self._env.mode("disjoint_paths") is Mode.ENFORCE
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
         wanted = max(params.k, config.paths * config.path_end)
-        seeds = self._routing.seeds(target, wanted, last_resort=last_resort)
+        seeds = seeds or self._routing.seeds(target, wanted, last_resort=last_resort)
         if not seeds:
             raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")
         lookup: Lookup[VerifiedContact] = Lookup(
@@ -119,13 +121,16 @@ class Lookups:
         make: Make | None = None,
         hints: Sequence[Candidate[VerifiedContact]] = (),
         parallel: int | None = None,
+        seeds: Sequence[Candidate[VerifiedContact]] = (),
     ) -> Walk:
         """FIND_NODE (or what `make` makes) towards a target until every path ended.
 
         A target from our own dice (`is_sample`) feeds the size estimate; a chosen one would bias it.
         """
         make = make or (lambda _, known: FindNode(target, known=known))
-        walk = self.begin(target, make, lambda _answer, _path: False, end=end, hints=hints, parallel=parallel)
+        walk = self.begin(
+            target, make, lambda _answer, _path: False, end=end, hints=hints, parallel=parallel, seeds=seeds
+        )
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
                 await self.drive(walk)

@@ -15,14 +15,17 @@ from ..constants import MAX_PAGE, MAX_STORE_RECORDS, MS
 from ..errors import Closed, PqdhtError, RemoteError
 from ..identity.contact import VerifiedContact
 from ..ids import Key, NodeId, distance, id_in_bucket
+from ..kad.lookup import Candidate
 from ..storage.base import StoredRecord
+from ..trust.eclipse import WalkCheck
+from ..trust.events import EventKind
 from ..trust.modes import Mode
 from ..wire.messages import FindNode, Nodes, Ping, Store
-from .environment import Environment
+from .environment import Environment, split_bootstrap
 from .guard import Guard
 from .handlers import to_wire
 from .keeper import Keeper
-from .lookups import Lookups
+from .lookups import Lookups, Walk
 from .peers import Peers
 from .publisher import Publisher
 from .routing import Routing
@@ -36,6 +39,10 @@ REMEMBER_S = 60.0
 RETRY_S = 15.0
 RELEASE_S = 30.0
 REDRAW_S = 3600.0
+WALKS_PER_CHECK = 4
+"""Every so many walks one is done twice: from the table, and from elsewhere."""
+STRANGERS_LEAST, STRANGERS_MOST = 3, 12
+"""Nodes from which the second walk begins."""
 REFRESH_ASKED = 2
 REFRESH_MET = 4
 """Nodes asked for the refresh of a full bucket, and nodes dialled that they name, each of its own group."""
@@ -72,6 +79,7 @@ class Maintenance:
         self._lookups = lookups
         self._publisher = publisher
         self._tasks: list[asyncio.Task[None]] = []
+        self._walks = WalkCheck()
         self._handovers: asyncio.Queue[VerifiedContact] = asyncio.Queue(maxsize=256)
 
     def start(self) -> None:
@@ -127,7 +135,38 @@ class Maintenance:
         """A lookup of a random id: finds nodes outside our vicinity and feeds the size estimate."""
         self._env.counters["walks"] += 1
         target = self._env.dice.randbytes(32)
-        await self._lookups.find(target, end=self._env.config.path_end, is_sample=True)
+        walk = await self._lookups.find(target, end=self._env.config.path_end, is_sample=True)
+        is_turn = self._env.counters["walks"] % WALKS_PER_CHECK == 0
+        if is_turn and self._env.mode("walk_check") is not Mode.OFF:
+            await self._check_walk(target, walk)
+
+    async def _check_walk(self, target: bytes, ours: Walk) -> None:
+        """Do the same walk from outside the table; where the two differ again and again, draw afresh.
+
+        Whoever the second walk met waits in the candidate pool by then, so that a draw lets some of them in.
+        """
+        strangers = await self._strangers()
+        if len(strangers) < STRANGERS_LEAST:
+            return
+        theirs = await self._lookups.find(target, end=self._env.config.path_end, seeds=strangers)
+        k = self._env.params.k
+        views = ([c.node_id for c in walk.lookup.closest(k)] for walk in (ours, theirs))
+        figures = self._walks.observe(*views)
+        if figures is not None:
+            self._guard.report(EventKind.ECLIPSE_ALARM, "walk_check", **figures)
+            if self._env.mode("walk_check") is Mode.ENFORCE:
+                self._routing.table.redraw(asyncio.get_running_loop().time())
+
+    async def _strangers(self) -> list[Candidate[VerifiedContact]]:
+        """Nodes that our lookups do not begin at: candidates, and what our operator configured."""
+        found = self._routing.pool(STRANGERS_MOST)
+        for entry in self._env.config.entries:
+            node_id, address = split_bootstrap(entry)
+            if node_id != self._env.identity.node_id:
+                with contextlib.suppress(RemoteError, Closed):
+                    conn = await self._peers.connect_address(NodeId(node_id), address)
+                    found.append(Candidate(node_id, self._routing.contact_of(conn), conn.group))
+        return found
 
     async def refresh(self) -> None:
         """Look up a random id in each bucket that nobody looked into for an hour.

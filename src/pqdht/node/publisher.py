@@ -238,7 +238,7 @@ class Publisher:
                 make=lambda _, known: FindValue(record.key, whose, known=known, brief=True),
             )
         except NotBootstrapped:
-            if self._env.config.bootstrap:
+            if self._env.config.entries:
                 raise
             walk = None  # the first node of a network stands alone
         placement = self._plan(record, walk)

@@ -109,7 +109,7 @@ class Reader:
                 confirmation = self._confirm(hunt, slot)
             results.append(self._result(hunt, slot, confirmation))
         if not results and not hunt.groups:
-            alone = hunt.walk is None and not self._env.config.bootstrap
+            alone = hunt.walk is None and not self._env.config.entries
             raise NotBootstrapped(NOBODY_KNOWN if alone else NOBODY_ANSWERED)
         return [r for r in results if r.record is not None and not r.record.is_tombstone]
 
@@ -290,7 +290,7 @@ class Reader:
         key, per_group = hunt.locator.key(), self._env.answer_per_group
         electorate = closest_members(key, [*members, *pending], k, per_group)
         waiting = dict.fromkeys(m.node for m in pending)
-        others_known = hunt.walk is not None or bool(self._env.config.bootstrap)
+        others_known = hunt.walk is not None or bool(self._env.config.entries)
         return confirm(
             [m for m in electorate if m.node not in waiting],
             hunt.holdings(slot),

@@ -18,7 +18,7 @@ from ..wire.codec import Decoder, encode
 from ..wire.contact import Contact
 from ..wire.messages import Nodes, Values
 from .connection import Connection
-from .environment import Environment
+from .environment import Environment, split_bootstrap
 from .exchange import Answer
 from .guard import Guard
 
@@ -36,6 +36,7 @@ class Routing:
         limits, params = env.params.limits, env.params
         self._env = env
         self._guard = guard
+        self._pinned = {split_bootstrap(entry)[0]: None for entry in env.config.pinned}
         self.table: Table[VerifiedContact] = Table(
             env.identity.node_id,
             params.k,
@@ -78,7 +79,9 @@ class Routing:
             return
         remote = conn.link.remote
         now = asyncio.get_running_loop().time()
-        outcome = self.table.add(contact.node_id, contact, remote.group, remote.wide_group, now)
+        pinned = contact.node_id in self._pinned
+        group, wide = remote.group, remote.wide_group
+        outcome = self.table.add(contact.node_id, contact, group, wide, now, pinned=pinned)
         if isinstance(outcome, Refused):
             self._env.counters[f"table_refused.{outcome.reason.value}"] += 1
             return
@@ -132,6 +135,12 @@ class Routing:
         """Where a lookup begins: who is in quarantine only where nobody else is left, or as a last resort."""
         entries = [] if last_resort else self.closest(target, n)
         return [Candidate(e.node_id, e.contact, e.group) for e in entries or self.table.closest(target, n)]
+
+    def pool(self, n: int) -> list[Candidate[VerifiedContact]]:
+        """Up to `n` nodes that were met and are not in the table, in no order."""
+        pooled = [e for e in self.table.candidates() if e.node_id not in self._guard.held]
+        drawn = self._env.dice.sample(pooled, min(n, len(pooled)))
+        return [Candidate(e.node_id, e.contact, e.group) for e in drawn]
 
     def candidates(self, answer: Answer, *, last_resort: bool = False) -> list[Candidate[VerifiedContact]]:
         """The believable part of an answer's contacts, without those in quarantine.

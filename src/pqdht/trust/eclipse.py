@@ -1,0 +1,44 @@
+"""Are we being shown another network?  Two lookups of one target, begun in different places (section 7).
+
+An eclipsed node's table holds the attacker's nodes, so its lookups find what the attacker names.  Lookups
+begun from nodes outside the table end at the same nodes as ours, but for churn, if the table is sound; if
+they differ again and again, one of the two views is made up.  Which of them cannot be told from this alone,
+so what follows is doubt (more is asked, from both sides), not blame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from statistics import median
+
+from .anomaly import Figures
+
+OVERLAP = 0.5
+"""Least share of the nodes found that both lookups should have in common.  Churn between two lookups takes a
+few per cent."""
+LATEST = 5
+"""Comparisons that count: ..."""
+ENOUGH = 3
+"""... one alone says little."""
+FOUND_LEAST = 4
+"""Nodes that the smaller view must have: less is no view."""
+
+
+class WalkCheck:
+    """`walk_check`: overlaps of the latest comparisons."""
+
+    def __init__(self) -> None:
+        self._overlaps: deque[float] = deque(maxlen=LATEST)
+
+    def observe(self, ours: Collection[bytes], theirs: Collection[bytes]) -> Figures | None:
+        """The closest nodes of both lookups; figures where they differ systematically."""
+        smaller = min(len(ours), len(theirs))
+        if smaller < FOUND_LEAST:
+            return None
+        common = len(dict.fromkeys(ours).keys() & dict.fromkeys(theirs).keys())
+        self._overlaps.append(common / smaller)
+        middle = median(self._overlaps)
+        if len(self._overlaps) < ENOUGH or middle >= OVERLAP:
+            return None
+        return {"overlap": round(middle, 2), "lookups": len(self._overlaps), "found": smaller}
