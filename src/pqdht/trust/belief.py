@@ -186,7 +186,7 @@ class Belief:
             # Much is known of a bad node, so that its bound alone could lie above a newcomer's.
             bound = min(bound, NEWCOMER_RANK * score / NEUTRAL)
             return bound / (1 + self.fault) if self.is_faulty else bound
-        return max(bound, NEWCOMER_RANK)
+        return max(bound, NEWCOMER_RANK)  # by the rules above it is, but for rounding
 
 
 def share(mine: float, other: float, weight: float, most: float) -> tuple[float, float]:
