@@ -11,8 +11,8 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench bench-wan flood crash-test lookup-table fuzz mutation install-liboqs
-.PHONY: try-liboqs install-verifpal model clean
+.PHONY: help demo test check lint types bench bench-wan flood crash-test lookup-table hops fuzz mutation
+.PHONY: install-liboqs try-liboqs install-verifpal model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -51,6 +51,9 @@ $(CHURN_SEEDS:%=churn-%): churn-%: $(STAMP)
 
 lookup-table: $(STAMP) ## what colluders at a key do to each end rule of a lookup; prints the table
 	@$(BIN)/python -m tests.sim.lookup_table $(ARGS)
+
+hops: $(STAMP) ## intermediates of lookups by 1,000 whole nodes, against theory (half a minute)
+	@$(BIN)/python -m tests.sim.hops $(ARGS)
 
 fuzz: $(STAMP) ## every parser and state machine, FUZZ_SECONDS each (or FUZZ_TARGET=name); findings in .fuzz
 	@$(BIN)/python -c 'import atheris' 2>/dev/null \

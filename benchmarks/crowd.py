@@ -110,8 +110,8 @@ async def lookups(nodes: int, count: int) -> dict[str, Any]:
                 questions.setdefault(f"{kind} {end}", []).append(asked)
     await net.close()
     for name, sizes in results.items():
-        asked = median(questions[name])
-        progress(f"  {nodes} nodes, k' {name}: {median(sizes) / 1000:.0f} kB, {asked:.0f} questions")
+        middle = median(questions[name])
+        progress(f"  {nodes} nodes, k' {name}: {median(sizes) / 1000:.0f} kB, {middle:.0f} questions")
     return {
         "lookup_bytes_warm_p50": round(median(results[f"warm {usual}"])),
         "lookup_bytes_warm_p50_k8": round(median(results[f"warm {DOUBT}"])),
