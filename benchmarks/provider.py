@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import handshake, large, memory, network, rpc, serving
+from benchmarks import defences, handshake, large, memory, network, rpc, serving
 from benchmarks.figures import FULL, QUICK, Effort, progress
 from benchmarks.run import PROVIDERS, UNAVAILABLE
 from pqdht.crypto.providers import get_provider
@@ -58,6 +58,8 @@ async def measure(provider: str, effort: Effort) -> dict[str, Any]:
     figures |= await asyncio.to_thread(memory.measure, provider, effort)
     progress(f"{provider}: a network of {effort.many_nodes} nodes")
     figures |= await large.measure(provider, effort)
+    progress(f"{provider}: two networks of {effort.nodes} nodes, with defences and without")
+    figures |= await defences.measure(provider, effort)
     return figures
 
 
