@@ -15,12 +15,13 @@ answered by asking more nodes (`region_cpl`).
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, exp, log, log1p, log2
 
-from ..ids import ID_BITS
+from ..ids import ID_BITS, id_in_bucket
 
 REGION_NODES = 20
 """On alarm the prefix is taken within which at least so many honest nodes are expected."""
@@ -104,6 +105,22 @@ def region_cpl(n: float) -> int:
     max(0, ceil(log2(n / 20)) - 1): 20 to 40 honest nodes are expected there.
     """
     return max(0, ceil(log2(max(1.0, n) / REGION_NODES)) - 1)
+
+
+def region_targets(key: bytes, cpl: int, n: float, dice: random.Random) -> list[bytes]:
+    """Where to look for the nodes that share `cpl` bits with a key in a network of `n`: about 7 ids.
+
+    Its closest nodes name the Sybils when they are asked about the key itself.  Asked about an id in the
+    half of the region that the key does not lie in, they name that half, and so on inwards until one expects
+    nobody but those placed there.  The outermost half has 10 to 20 honest nodes: two ids.
+    """
+    targets = [id_in_bucket(key, cpl, dice.randbytes(32))]
+    other_half = int.from_bytes(targets[0], "big") ^ 1 << (ID_BITS - 2 - cpl)
+    targets.append(other_half.to_bytes(len(key), "big"))
+    while n / 2 ** (cpl + 2) >= 0.5:
+        cpl += 1
+        targets.append(id_in_bucket(key, cpl, dice.randbytes(32)))
+    return targets
 
 
 @dataclass(frozen=True, slots=True)
