@@ -108,14 +108,15 @@ class Net:
         if len(self.nodes) > 1:
             await asyncio.gather(*(node.find_node(node.node_id) for node in self.nodes))
 
-    async def add(self, **settings: Any) -> SecureDHT:
-        """One more node, on its way in through the first."""
+    async def add(self, *, identity: NodeIdentity | None = None, **settings: Any) -> SecureDHT:
+        """One more node, on its way in through the first; `identity` if it is to have a certain place."""
         index = len(self.seats)
         ip = self._ips(index)
         provider = FakeProvider(self.seed * 1_000_003 + index)
         suite = make_suite(1, provider)
         config = Config(network=self.params)
-        identity = await load_or_make_node(config, suite, self.tag, self.sim.clock(ip)())
+        if identity is None:
+            identity = await load_or_make_node(config, suite, self.tag, self.sim.clock(ip)())
         disk = Disk(self.params.limits.bytes_total)
         dice = random.Random(f"{self.seed} {index}")
         owner = OwnerIdentity.generate(suite)

@@ -13,6 +13,8 @@ slow questions per path are hedged, so an overloaded network is not asked ever m
 else left waits for the slow ones all the same: until they fail, or until its patience with them ends and
 k others have answered.
 
+On an alarm `raise_region` makes each path ask all of its candidates around the target, however many.
+
 The driver calls `next(now)`, asks what it gets, reports `on_reply` or `on_failure`, and calls
 `next` again after each and at `next_deadline()`, until `done`.  The same calls give the same queries.
 Times are monotonic seconds handed in; contacts are opaque and compared only for equality.
@@ -23,105 +25,33 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from itertools import islice
 from math import inf
 from operator import eq
-from typing import Generic, TypeVar
+from typing import Generic
 
-C = TypeVar("C")
+from ..ids import ID_BITS
+from .candidate import Answered, C, Candidate, Offer, Peer, Query, State
+
+__all__ = ["Answered", "Candidate", "Lookup", "Query"]
 
 HEDGE_LATER_S = 0.25
 """How long a question is left alone that would be slow if we were not busy ourselves."""
 HEDGE_BUSY_S = 1.0
 """How long in all at most: or a few that stall would keep us busy, and our being busy would cover for them
 until they time out."""
+REGION_QUERIES = 128
+"""What a region may cost beyond what was asked before: as many as were contacted in all where the region of a
+key with 45 Sybils was enumerated (Sridhar et al. 2024)."""
 TRIES = 3
 """How often one node is asked, each time by another contact, before it counts as dead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate(Generic[C]):
-    """A node one may ask.  `group` is its address group, "" where unknown."""
-
-    node_id: bytes
-    contact: C
-    group: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Query(Generic[C]):
-    """Ask this node now; `hedge_at` and `deadline` in the driver's seconds, inf where not bounded."""
-
-    path: int
-    node_id: bytes
-    contact: C
-    hedge_at: float
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answered(Generic[C]):
-    """A node that answered.  `depth` counts referrals from a seed (0), `referrer` is None for seeds."""
-
-    node_id: bytes
-    contact: C
-    group: str
-    path: int
-    depth: int
-    referrer: bytes | None
-
-
-class _State(Enum):
-    KNOWN = auto()
-    ASKED = auto()
-    SLOW = auto()
-    FAILED = auto()
-    ANSWERED = auto()
-
-
-_Offer = tuple[Candidate[C], bytes | None]
-"""A candidate as a path was told of it, and by whom (None: a seed)."""
-
-
-@dataclass(slots=True, eq=False)
-class _Peer(Generic[C]):
-    node_id: bytes
-    distance: int
-    order: tuple[int, float, int]
-    """Ascending: longer common prefix with the target, then higher rank, then closer."""
-    offers: dict[int, list[_Offer[C]]] = field(default_factory=dict)
-    """Per path that knows it: distinct contacts not tried yet (or the one being tried)."""
-    tried: list[C] = field(default_factory=list)
-    """Contacts at which it could not be reached."""
-    is_seed: bool = False
-    """Ours from the start, whichever path it was dealt to."""
-    state: _State = _State.KNOWN
-    path: int = -1
-    """The path that asked it (last)."""
-    asked: _Offer[C] | None = None
-    depth: int = 0
-    hedge_at: float = inf
-    hedge_last: float = inf
-    """It is slow from then on, however busy we are."""
-    deadline: float = inf
-    patience_at: float = inf
-    is_overdue: bool = False
-    """Slow past all patience."""
-    is_cold: bool = False
-    """Reaching it takes a dial first."""
-
-    def is_open_to(self, path: int) -> bool:
-        """Whether `path`, which was told of this node, may count on it: nobody's so far, or its own."""
-        return self.state is _State.KNOWN or (self.state is not _State.FAILED and self.path == path)
-
-
-def _by_distance(peer: _Peer[C]) -> int:
+def _by_distance(peer: Peer[C]) -> int:
     return peer.distance
 
 
-def _by_order(peer: _Peer[C]) -> tuple[int, float, int]:
+def _by_order(peer: Peer[C]) -> tuple[int, float, int]:
     return peer.order
 
 
@@ -178,12 +108,13 @@ class Lookup(Generic[C]):
         self._patience_of = patience_of
         self._is_cold = is_cold
         self._same_contact = same_contact
-        self._peers: dict[bytes, _Peer[C]] = {}
-        self._all: list[_Peer[C]] = []  # ascending distance
-        self._paths: list[list[_Peer[C]]] = [[] for _ in range(paths)]  # ascending order
-        self._flight: dict[bytes, _Peer[C]] = {}
-        self._answered: list[_Peer[C]] = []
+        self._peers: dict[bytes, Peer[C]] = {}
+        self._all: list[Peer[C]] = []  # ascending distance
+        self._paths: list[list[Peer[C]]] = [[] for _ in range(paths)]  # ascending order
+        self._flight: dict[bytes, Peer[C]] = {}
+        self._answered: list[Peer[C]] = []
         self._is_stopped = False
+        self._region = -1  # most bits of distance to the target within it; -1: none
         self.counters: Counter[str] = Counter()
         """asked, answered, late, failed, hedged, retried, learned, over_group, unasked."""
         unique = {seed.node_id: seed for seed in seeds}
@@ -212,15 +143,15 @@ class Lookup(Generic[C]):
         """A node answered.  Answers of nodes never asked, and second answers, are only counted."""
         self._tick(now)
         peer = self._peers.get(node_id)
-        if peer is None or peer.asked is None or peer.state is _State.ANSWERED:
+        if peer is None or peer.asked is None or peer.state is State.ANSWERED:
             self.counters["unasked"] += 1
             return
-        if peer.state in (_State.FAILED, _State.KNOWN):
+        if peer.state in (State.FAILED, State.KNOWN):
             self.counters["late"] += 1
             self._place(peer, peer.path, peer.asked)
         self.counters["answered"] += 1
         self._flight.pop(node_id, None)
-        peer.state = _State.ANSWERED
+        peer.state = State.ANSWERED
         insort(self._answered, peer, key=_by_distance)
         self._take_in(contacts, peer)
 
@@ -234,17 +165,17 @@ class Lookup(Generic[C]):
     def is_due(self, node_id: bytes) -> bool:
         """Whether this node was asked and its answer is not late."""
         peer = self._flight.get(node_id)
-        return peer is not None and peer.state is _State.ASKED
+        return peer is not None and peer.state is State.ASKED
 
     def answers_due(self, now: float) -> int:
         """How many answers are not late; those that take a dial first nobody should count on."""
         self._tick(now)
-        return sum(p.state is _State.ASKED and not p.is_cold for p in self._flight.values())
+        return sum(p.state is State.ASKED and not p.is_cold for p in self._flight.values())
 
     def next_deadline(self) -> float | None:
         """When to call `next` again although nothing happened; None if never."""
         flight = self._flight.values()
-        hedges = (p.hedge_at for p in flight if p.state is _State.ASKED)
+        hedges = (p.hedge_at for p in flight if p.state is State.ASKED)
         patience = (p.patience_at for p in flight if not p.is_overdue)
         earliest = min((*hedges, *patience, *(p.deadline for p in flight)), default=inf)
         return None if earliest == inf else earliest
@@ -258,13 +189,27 @@ class Lookup(Generic[C]):
         """Enough is known: ask nobody any more."""
         self._is_stopped = True
 
+    def raise_region(self, cpl: int) -> None:
+        """On alarm: ask on, until all live candidates that share `cpl` leading bits with the target have
+        answered.  `max_queries` rises to allow 128 more."""
+        self._region = max(self._region, ID_BITS - cpl)
+        self._max_queries = max(self._max_queries, self.counters["asked"] + REGION_QUERIES)
+        self._is_stopped = False
+
+    def tell(self, candidates: Iterable[Candidate[C]]) -> None:
+        """Nodes the driver learned of elsewhere, dealt to the paths as seeds are; known ones are ignored."""
+        unique = {c.node_id: c for c in candidates if c.node_id not in self._peers}
+        dealt = [(self._learn(candidate), candidate) for candidate in unique.values()]
+        self.counters["learned"] += len(dealt)
+        self._deal(dealt, range(len(self._paths)), None)
+
     @property
     def done(self) -> bool:
         """Whether all paths have ended."""
         if self._is_stopped:
             return True
         if self.counters["asked"] >= self._max_queries:
-            return not any(p.state is _State.ASKED for p in self._flight.values())
+            return not any(p.state is State.ASKED for p in self._flight.values())
         return all(self._has_ended(path) for path in range(len(self._paths)))
 
     # --- what came of it -------------------------------------------------------------------------
@@ -293,7 +238,7 @@ class Lookup(Generic[C]):
         for peer in self._all:
             if len(found) == n:
                 break
-            if peer.state is not _State.FAILED:
+            if peer.state is not State.FAILED:
                 candidate, _ = peer.asked or next(iter(peer.offers.values()))[0]
                 found.append(candidate)
         return found
@@ -311,14 +256,14 @@ class Lookup(Generic[C]):
         """The `n` closest that an answer on this path need not name: our own seeds and what this path was
         told.  Not what another path was told, or paths would share their sources; nor who failed or is slow
         at one contact, as a liar may have named it and an answer may have a better one."""
-        good = (p for p in self._all if not p.tried and p.state is not _State.SLOW)
+        good = (p for p in self._all if not p.tried and p.state is not State.SLOW)
         told = (p.node_id for p in good if p.is_seed or path in p.offers)
         return list(islice(told, n))
 
     def has_answered(self, node_id: bytes) -> bool:
         """Whether this node answered."""
         peer = self._peers.get(node_id)
-        return peer is not None and peer.state is _State.ANSWERED
+        return peer is not None and peer.state is State.ANSWERED
 
     def referrer_of(self, node_id: bytes) -> bytes | None:
         """Who named the node to the path that asked it; None for seeds and nodes never asked."""
@@ -328,7 +273,7 @@ class Lookup(Generic[C]):
     @property
     def live(self) -> int:
         """Nodes known that did not fail."""
-        return sum(peer.state is not _State.FAILED for peer in self._all)
+        return sum(peer.state is not State.FAILED for peer in self._all)
 
     @property
     def paths_used(self) -> int:
@@ -346,29 +291,30 @@ class Lookup(Generic[C]):
         for peer in list(self._flight.values()):
             if peer.deadline <= now:
                 self._fail(peer)
-            elif peer.state is _State.ASKED and peer.hedge_at <= now:
+            elif peer.state is State.ASKED and peer.hedge_at <= now:
                 if now < peer.hedge_last and self._is_busy():  # then it is we who are slow
                     peer.hedge_at = now + HEDGE_LATER_S
                 else:
-                    peer.state = _State.SLOW
+                    peer.state = State.SLOW
                     self.counters["hedged"] += 1
             peer.is_overdue = peer.patience_at <= now
 
-    def _wanted(self, path: int) -> _Peer[C] | None:
-        """Whom `path` should ask next: the first unasked among its own k' closest live, if it may."""
+    def _wanted(self, path: int) -> Peer[C] | None:
+        """Whom `path` should ask next: the first unasked among its own k' closest live and all of its
+        region, if it may."""
         room = self._end
         for peer in self._paths[path]:
-            if not peer.is_open_to(path) or peer.state is _State.SLOW:
+            if room <= 0 and peer.order[0] > self._region:
+                break
+            if not peer.is_open_to(path) or peer.state is State.SLOW:
                 continue
-            if peer.state is _State.KNOWN:
+            if peer.state is State.KNOWN:
                 return peer if self._may_ask(path) else None
             room -= 1
-            if room == 0:
-                break
         return None
 
     def _may_ask(self, path: int) -> bool:
-        mine = [p.state is _State.SLOW or p.is_cold for p in self._flight.values() if p.path == path]
+        mine = [p.state is State.SLOW or p.is_cold for p in self._flight.values() if p.path == path]
         aside = sum(mine)
         return len(mine) - aside < self._parallel and len(mine) < 2 * self._parallel
 
@@ -377,24 +323,24 @@ class Lookup(Generic[C]):
         waits_for_slow = False
         has_enough = len(self._answered) >= self.k
         for peer in self._paths[path]:
+            if room <= 0 and peer.order[0] > self._region:
+                break
             if not peer.is_open_to(path):
                 continue
-            if peer.state is _State.SLOW:
+            if peer.state is State.SLOW:
                 waits_for_slow = waits_for_slow or not (peer.is_overdue and has_enough)
-            elif peer.state is not _State.ANSWERED:
+            elif peer.state is not State.ANSWERED:
                 return False
             else:
                 room -= 1
-                if room == 0:
-                    return True
-        return not waits_for_slow
+        return not waits_for_slow or (room <= 0 and self._region < 0)
 
-    def _ask(self, peer: _Peer[C], path: int, now: float) -> Query[C]:
+    def _ask(self, peer: Peer[C], path: int, now: float) -> Query[C]:
         self.counters["retried"] += peer.asked is not None
         self.counters["asked"] += 1
         peer.asked = peer.offers[path][0]
         candidate, referrer = peer.asked
-        peer.state, peer.path = _State.ASKED, path
+        peer.state, peer.path = State.ASKED, path
         peer.depth = 0 if referrer is None else self._peers[referrer].depth + 1
         peer.deadline = now + self._timeout_of(peer.node_id) if self._timeout_of else inf
         peer.hedge_at = now + self._hedge_after(peer.node_id) if self._hedge_after else inf
@@ -405,7 +351,7 @@ class Lookup(Generic[C]):
         self._flight[peer.node_id] = peer
         return Query(path, peer.node_id, candidate.contact, peer.hedge_at, peer.deadline)
 
-    def _fail(self, peer: _Peer[C]) -> None:
+    def _fail(self, peer: Peer[C]) -> None:
         """Out, unless somebody told of another contact for this id."""
         del self._flight[peer.node_id]
         self.counters["failed"] += 1
@@ -420,22 +366,22 @@ class Lookup(Generic[C]):
                 del peer.offers[path]
                 self._paths[path].remove(peer)
         is_hopeless = not peer.offers or len(peer.tried) >= TRIES
-        peer.state = _State.FAILED if is_hopeless else _State.KNOWN
+        peer.state = State.FAILED if is_hopeless else State.KNOWN
 
     # --- learning --------------------------------------------------------------------------------
 
-    def _learn(self, candidate: Candidate[C]) -> _Peer[C]:
+    def _learn(self, candidate: Candidate[C]) -> Peer[C]:
         distance = int.from_bytes(candidate.node_id, "big") ^ self._goal
         rank = self._rank(candidate.node_id) if self._rank else 0.0
-        peer = _Peer[C](candidate.node_id, distance, (distance.bit_length(), -rank, distance))
+        peer = Peer[C](candidate.node_id, distance, (distance.bit_length(), -rank, distance))
         self._peers[candidate.node_id] = peer
         insort(self._all, peer, key=_by_distance)
         return peer
 
-    def _take_in(self, contacts: Iterable[Candidate[C]], referrer: _Peer[C]) -> None:
+    def _take_in(self, contacts: Iterable[Candidate[C]], referrer: Peer[C]) -> None:
         path = referrer.path
         groups: Counter[str] = Counter()
-        fresh: list[tuple[_Peer[C], Candidate[C]]] = []
+        fresh: list[tuple[Peer[C], Candidate[C]]] = []
         unique = {c.node_id: c for c in contacts}
         answer = sorted(unique.values(), key=lambda c: int.from_bytes(c.node_id, "big") ^ self._goal)
         for candidate in answer:
@@ -454,19 +400,19 @@ class Lookup(Generic[C]):
         idle = [p for p in range(len(self._paths)) if p != path and not self._has_hope(p)]
         self._deal(fresh, [path, *idle], referrer.node_id)
 
-    def _retell(self, peer: _Peer[C], path: int, candidate: Candidate[C], referrer: bytes) -> None:
+    def _retell(self, peer: Peer[C], path: int, candidate: Candidate[C], referrer: bytes) -> None:
         """A path was told of a node that the lookup knows already."""
         told = peer.offers.get(path, [])
-        if (peer.state is _State.ANSWERED and told) or max(len(told), len(peer.tried)) >= TRIES:
+        if (peer.state is State.ANSWERED and told) or max(len(told), len(peer.tried)) >= TRIES:
             return
         known_contacts = [*peer.tried, *(o[0].contact for o in told)]
         if any(self._same_contact(candidate.contact, known) for known in known_contacts):
             return
         self._place(peer, path, (candidate, referrer))
-        if peer.state is _State.FAILED:
-            peer.state = _State.KNOWN
+        if peer.state is State.FAILED:
+            peer.state = State.KNOWN
 
-    def _place(self, peer: _Peer[C], path: int, offer: _Offer[C]) -> None:
+    def _place(self, peer: Peer[C], path: int, offer: Offer[C]) -> None:
         """Enter a node into a path's candidates."""
         if path not in peer.offers:
             peer.offers[path] = []
@@ -479,12 +425,12 @@ class Lookup(Generic[C]):
 
     def _deal(
         self,
-        fresh: Sequence[tuple[_Peer[C], Candidate[C]]],
+        fresh: Sequence[tuple[Peer[C], Candidate[C]]],
         paths: Sequence[int],
         referrer: bytes | None,
     ) -> None:
         """Deal nodes nobody knew over `paths`, evenly, those of one group to one path where possible."""
-        hands: dict[int, list[tuple[_Peer[C], Candidate[C]]]] = {path: [] for path in paths}
+        hands: dict[int, list[tuple[Peer[C], Candidate[C]]]] = {path: [] for path in paths}
         held = {path: sum(p.is_open_to(path) for p in self._paths[path]) for path in paths}
         homes: dict[str, int] = {}
         for peer, candidate in sorted(fresh, key=lambda pair: pair[0].distance):
@@ -502,7 +448,7 @@ class Lookup(Generic[C]):
             for peer, candidate in hand:
                 self._place(peer, path, (candidate, referrer))
 
-    def _result(self, peer: _Peer[C]) -> Answered[C]:
+    def _result(self, peer: Peer[C]) -> Answered[C]:
         assert peer.asked is not None
         candidate, referrer = peer.asked
         return Answered(peer.node_id, candidate.contact, candidate.group, peer.path, peer.depth, referrer)

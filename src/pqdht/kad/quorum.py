@@ -37,7 +37,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..ids import distance
+from ..ids import common_prefix_length, distance
 
 
 class Member(NamedTuple):
@@ -119,9 +119,10 @@ class Confirmation(NamedTuple):
 
 
 def closest_members(
-    target: bytes, members: Iterable[Member], k: int, per_group: int | None = None
+    target: bytes, members: Iterable[Member], k: int, per_group: int | None = None, region: int | None = None
 ) -> list[Member]:
-    """The k closest to `target`, ascending: T of a PUT, S of a GET.
+    """The k closest to `target`, ascending: T of a PUT, S of a GET; where that is more, all that share
+    `region` leading bits with it: S after a Sybil alarm.
 
     At most `per_group` of one address group; only where that leaves fewer than k, the closest of
     those passed over fill the places up.
@@ -131,9 +132,9 @@ def closest_members(
         return distance(member.node, target)
 
     ordered = sorted(members, key=away)
-    if per_group is None:
-        return ordered[:k]
-    chosen, passed_over = spread(ordered, per_group)
+    chosen, passed_over = (ordered, []) if per_group is None else spread(ordered, per_group)
+    if region is not None:
+        k = max(k, sum(common_prefix_length(m.node, target) >= region for m in chosen))
     return chosen[:k] if len(chosen) >= k else sorted(chosen + passed_over[: k - len(chosen)], key=away)
 
 

@@ -27,6 +27,10 @@ SAMPLES_MAX = 150
 """More cost memory and gain nothing."""
 WINDOW_S = 7200.0
 """Older samples describe another network."""
+SUSPECTS = 4
+"""For so many samples one may be left out because of a Sybil alarm.  Honest keys raise few; where many do, it
+is the estimate that is wrong (the network grew, or was young), and an estimate that refuses whatever
+contradicts it would never get well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +51,28 @@ class SizeEstimator:
         self._k = k
         self._samples: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=SAMPLES_MAX)
         """(when, ascending distances)"""
+        self._left_out: deque[float] = deque(maxlen=SAMPLES_MAX)
+        """When samples were left out."""
 
     def observe(self, target: bytes, closest: Iterable[bytes], now: float) -> None:
         """The closest nodes found around a random key, all paths united."""
         self.observe_paths(target, [closest], now)
 
-    def observe_paths(self, target: bytes, closest: Iterable[Iterable[bytes]], now: float) -> None:
-        """The closest nodes as each path saw them (`Lookup.closest_seen_by`)."""
+    def observe_paths(
+        self, target: bytes, closest: Iterable[Iterable[bytes]], now: float, *, is_suspect: bool = False
+    ) -> bool:
+        """The closest nodes as each path saw them (`Lookup.closest_seen_by`).  A sample that fails the
+        Sybil test is left out (False) as long as those left out are at most a fifth of all."""
+        taken = len(self._recent(now))
+        if is_suspect and SUSPECTS * (len(self._left_out) + 1) <= taken:
+            self._left_out.append(now)
+            return False
         views = [sorted(distance(node, target) for node in path)[: self._k] for path in closest]
         deepest = max(map(len, views), default=0)
         medians = (median_low(v[i] for v in views if len(v) > i) for i in range(deepest))
         if deepest:
             self._samples.append((now, tuple(sorted(medians))))
+        return True
 
     def estimate(self, now: float) -> SizeEstimate | None:
         """The size, None while there are fewer than 5 samples of the last two hours."""
@@ -84,6 +98,8 @@ class SizeEstimator:
     def _recent(self, now: float) -> list[tuple[int, ...]]:
         while self._samples and self._samples[0][0] < now - WINDOW_S:
             self._samples.popleft()
+        while self._left_out and self._left_out[0] < now - WINDOW_S:
+            self._left_out.popleft()
         return [distances for _, distances in self._samples]
 
 

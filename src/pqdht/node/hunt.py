@@ -48,6 +48,10 @@ class Hunt:
     """Whether this node held a copy before the GET."""
     invalid: int = 0
     timed_out: bool = False
+    is_patient: bool = False
+    """No early end: the nodes around the key are suspect."""
+    region: int | None = None
+    """After a Sybil alarm: every node that shares so many bits with the key is of the electorate."""
     walk: Walk | None = None
 
     @property

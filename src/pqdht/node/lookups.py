@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from ..constants import KNOWN_PREFIX, MAX_KNOWN
 from ..errors import Closed, NotBootstrapped, PeerIdentityMismatch, PeerUnreachable, RemoteError
 from ..identity.contact import VerifiedContact
+from ..ids import common_prefix_length
 from ..kad.lookup import Candidate, Lookup, Query
 from ..trust.anomaly import EqualAnswers
 from ..trust.modes import Mode
+from ..trust.sybil import SybilFinding, region_targets
 from ..wire.messages import Body, FindNode
 from .environment import Environment
 from .exchange import Answer
@@ -19,10 +21,15 @@ from .gathering import Gathering
 from .guard import Guard
 from .peers import Peers
 from .routing import Routing
+from .sybils import SybilWatch
 
 BUSY_ABOVE = 64
 """Questions under way beyond which late answers say more of our own load than of whom we asked: they are
 hedged later, as that would only add to it, and get the longest time-out."""
+
+REGION_PATHS, REGION_END = 2, 3
+"""Each of the searches for a region asks 6 nodes at its end: they name the k closest, and all of these are
+asked by the walk itself."""
 
 OnAnswer = Callable[[Answer, int], bool]
 """(answer, path) -> True to end the lookup here."""
@@ -65,6 +72,7 @@ class Lookups:
         self._peers = peers
         self._gathering = gathering
         self._routing = routing
+        self.sybils = SybilWatch(env, routing, guard)
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._is_closed = False
 
@@ -77,14 +85,15 @@ class Lookups:
         end: int,
         hints: Sequence[Candidate[VerifiedContact]] = (),
         parallel: int | None = None,
+        paths: int | None = None,
         last_resort: bool = False,
         seeds: Sequence[Candidate[VerifiedContact]] = (),
     ) -> Walk:
         """A walk towards `target` that asks `make` of each node. Raises NotBootstrapped.
 
         `hints`: whom to ask besides those of the table, as if one of these had named them.  `parallel`:
-        questions in flight per path, if not `Config.parallel`.  `last_resort`: ask those in quarantine too.
-        `seeds`: where to begin instead of the table.
+        questions in flight per path, if not `Config.parallel`; `paths`, if not `Config.paths`.
+        `last_resort`: ask those in quarantine too.  `seeds`: where to begin instead of the table.
         """
         config, params = self._env.config, self._env.params
         is_disjoint = self._env.mode("disjoint_paths") is Mode.ENFORCE
@@ -96,7 +105,7 @@ class Lookups:
         lookup: Lookup[VerifiedContact] = Lookup(
             target,
             k=params.k,
-            paths=config.paths if is_disjoint else 1,
+            paths=(paths or config.paths) if is_disjoint else 1,
             end=end,
             parallel=parallel or config.parallel,
             seeds=[*hints, *seeds],  # of one node what the table says counts
@@ -121,6 +130,7 @@ class Lookups:
         make: Make | None = None,
         hints: Sequence[Candidate[VerifiedContact]] = (),
         parallel: int | None = None,
+        paths: int | None = None,
         seeds: Sequence[Candidate[VerifiedContact]] = (),
     ) -> Walk:
         """FIND_NODE (or what `make` makes) towards a target until every path ended.
@@ -129,7 +139,14 @@ class Lookups:
         """
         make = make or (lambda _, known: FindNode(target, known=known))
         walk = self.begin(
-            target, make, lambda _answer, _path: False, end=end, hints=hints, parallel=parallel, seeds=seeds
+            target,
+            make,
+            lambda _answer, _path: False,
+            end=end,
+            hints=hints,
+            parallel=parallel,
+            paths=paths,
+            seeds=seeds,
         )
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
@@ -149,7 +166,43 @@ class Lookups:
         now = asyncio.get_running_loop().time()
         if len(walk.answers) >= 2:
             paths = [lookup.closest_seen_by(path, k) for path in range(self._env.config.paths)]
-            self._routing.sizes.observe_paths(lookup.target, paths, now)
+            is_suspect = self.sybils.widens and self.sybils.suspicion(lookup) is not None
+            taken = self._routing.sizes.observe_paths(lookup.target, paths, now, is_suspect=is_suspect)
+            self._env.counters["size_samples_left_out"] += not taken
+
+    async def search_region(self, walk: Walk) -> int | None:
+        """After a lookup that ended: on a Sybil alarm ask everybody around its target too.  The bits that
+        these share with it, None without an alarm."""
+        finding = self.sybils.alarm(walk.lookup)
+        if finding is None or not self.sybils.widens:
+            return None
+        try:
+            async with asyncio.timeout(self._env.config.lookup_timeout_s):
+                await self.widen(walk, finding)
+                await self.drive(walk)
+        except TimeoutError:
+            self._env.counters["lookups_timed_out"] += 1
+        return finding.region_cpl
+
+    async def widen(self, walk: Walk, finding: SybilFinding) -> None:
+        """On alarm: find the nodes of the region of a walk's target; the walk then asks them all, once it
+        is driven on."""
+        lookup, cpl = walk.lookup, finding.region_cpl
+        self._env.counters["lookups_widened"] += 1
+        walk.may_suffice = None
+        known = lookup.closest_known(self._env.params.k * self._env.config.paths)
+        searches = [
+            self.find(target, end=REGION_END, paths=REGION_PATHS, hints=known)
+            for target in region_targets(lookup.target, cpl, finding.network_size, self._env.dice)
+        ]
+        for found in await asyncio.gather(*searches):
+            walk.queries += found.queries
+            walk.failures += found.failures
+            walk.bytes += found.bytes
+            near = found.lookup.closest_known(found.lookup.live)
+            lookup.tell(c for c in near if common_prefix_length(c.node_id, lookup.target) >= cpl)
+        lookup.raise_end(self._env.config.path_end_doubt)
+        lookup.raise_region(cpl)
 
     def settle(self, walk: Walk | None) -> None:
         """Count what a walk was."""

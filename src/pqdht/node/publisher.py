@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..identity.contact import VerifiedContact
 from ..identity.keys import OwnerIdentity
-from ..ids import Key, RecordId, distance
+from ..ids import ID_BITS, Key, RecordId, distance
 from ..kad.quorum import Member, PutTally, closest_members
 from ..records import Kind, Locator, Record, Topic, make_record
 from ..trust.modes import Mode
@@ -225,8 +225,9 @@ class Publisher:
     # --- placing -------------------------------------------------------------------------------
 
     async def place(self, publication: Publication) -> PutResult:
-        """Store one record at the k closest live nodes, at the k / 4 closest of every path, and at every
-        peer met within W; done when `need` of the k closest signed a receipt."""
+        """Store one record at the k closest live nodes, at the k / 4 closest of every path, at every peer
+        met within W, and after a Sybil alarm at the key's whole region; done when `need` of the k closest
+        signed a receipt."""
         started = asyncio.get_running_loop().time()
         record = publication.record
         whose = None if record.kind == Kind.CONTENT else record.owner_id
@@ -241,7 +242,7 @@ class Publisher:
             if self._env.config.entries:
                 raise
             walk = None  # the first node of a network stands alone
-        placement = self._plan(record, walk)
+        placement = self._plan(record, walk, await self._lookups.search_region(walk) if walk else None)
         placement.is_superseded = lambda: not self._is_current(publication)
         await self._keep_own(placement)
         for contact, group, counts in placement.targets:
@@ -295,7 +296,7 @@ class Publisher:
     def _slot(publication: Publication) -> tuple[bytes, bytes]:
         return bytes(publication.record.key), bytes(publication.record.owner_id)
 
-    def _plan(self, record: Record, walk: Walk | None) -> Placement:
+    def _plan(self, record: Record, walk: Walk | None, region_cpl: int | None = None) -> Placement:
         env, own = self._env, self._env.identity.node_id
         k = env.params.k
         answered = walk.lookup.answered() if walk is not None else []
@@ -309,14 +310,15 @@ class Publisher:
         members = dict(closest)
         wide = walk.lookup.closest_on_every_path(-(-k // WIDE_SHARE)) if walk is not None else []
         chosen = dict.fromkeys([*members, *(c.node_id for c in wide)])
-        region: int | None = None
+        # After an alarm receipts of the k closest may all be lies: what is beyond them decides.
+        radius = (1 << ID_BITS - region_cpl) - 1 if region_cpl is not None else 0
         if env.mode("region") is Mode.ENFORCE:
-            region = self._routing.sizes.region(asyncio.get_running_loop().time())
+            radius = max(radius, self._routing.sizes.region(asyncio.get_running_loop().time()) or 0)
         placement = Placement(record, PutTally(closest, k, env.params.address_groups))
         placement.targets = [
             (c.contact, groups[c.node_id], c.node_id in members)
             for c in answered
-            if c.node_id in chosen or (region is not None and distance(c.node_id, record.key) <= region)
+            if c.node_id in chosen or distance(c.node_id, record.key) <= radius
         ]
         placement.waiting = len(placement.targets) + (1 if own in members else 0)
         return placement

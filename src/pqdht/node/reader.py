@@ -176,18 +176,39 @@ class Reader:
         return _TimeLimit(hunt, hunt.started + timeout_s)
 
     async def _search(self, hunt: Hunt, thorough: bool) -> None:
-        """Walk until the rule holds or every path ended; in any doubt, once more with a higher k'."""
+        """Walk until the rule holds or every path ended; in any doubt, once more with a higher k'; and
+        through the whole region of the key where Sybils are suspected at it."""
         if hunt.walk is None:
             return
+        await self._search_paths(hunt, hunt.walk, thorough)
+        if not (hunt.ends_at_first and hunt.records):  # there, nothing is claimed that could be out-voted
+            await self._search_region(hunt, hunt.walk)
+
+    async def _search_region(self, hunt: Hunt, walk: Walk) -> None:
+        """On a Sybil alarm ask everybody around the key.  A confirmation may be the Sybils' own, and they
+        can say that nothing is there."""
+        sybils = self._lookups.sybils
+        if sybils.widens and walk.is_stopped and sybils.suspicion(walk.lookup) is not None:
+            # After an early end not all near nodes may be known: ended properly it may look like chance.
+            hunt.is_patient, hunt.decided_on = True, 0
+            walk.lookup.raise_end(self._env.config.path_end_doubt)
+            await self._drive(hunt, walk)
+        finding = sybils.alarm(walk.lookup)
+        if finding is not None and sybils.widens:
+            hunt.is_patient, hunt.decided_on, hunt.region = True, 0, finding.region_cpl
+            await self._lookups.widen(walk, finding)
+            await self._drive(hunt, walk)
+
+    async def _search_paths(self, hunt: Hunt, walk: Walk, thorough: bool) -> None:
         if thorough:
-            hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
-        await self._drive(hunt, hunt.walk)
+            walk.lookup.raise_end(self._env.config.path_end_doubt)
+        await self._drive(hunt, walk)
         if hunt.is_decided or thorough:
             return
         if not self._is_final(hunt, self._confirm(hunt, hunt.slot_of(hunt.owner))):
             self._env.counters["lookups_in_doubt"] += 1
-            hunt.walk.lookup.raise_end(self._env.config.path_end_doubt)
-            await self._drive(hunt, hunt.walk)
+            walk.lookup.raise_end(self._env.config.path_end_doubt)
+            await self._drive(hunt, walk)
 
     async def _drive(self, hunt: Hunt, walk: Walk) -> None:
         await self._lookups.drive(walk)
@@ -233,7 +254,7 @@ class Reader:
         An answer can add one confirmation and take one from the others, so the last count tells how many
         more it takes at least.
         """
-        if hunt.consistency == "all" or hunt.is_topic_of_all or not hunt.records:
+        if hunt.consistency == "all" or hunt.is_topic_of_all or hunt.is_patient or not hunt.records:
             return False
         if hunt.is_decided:
             return True
@@ -288,7 +309,7 @@ class Reader:
         if hunt.own:
             members.append(Member(own, self._env.own_group))
         key, per_group = hunt.locator.key(), self._env.answer_per_group
-        electorate = closest_members(key, [*members, *pending], k, per_group)
+        electorate = closest_members(key, [*members, *pending], k, per_group, hunt.region)
         waiting = dict.fromkeys(m.node for m in pending)
         others_known = hunt.walk is not None or bool(self._env.config.entries)
         return confirm(

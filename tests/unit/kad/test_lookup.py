@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pqdht.kad.lookup import HEDGE_BUSY_S, HEDGE_LATER_S, TRIES, Candidate, Lookup, Query
+from pqdht.ids import common_prefix_length
+from pqdht.kad.lookup import HEDGE_BUSY_S, HEDGE_LATER_S, REGION_QUERIES, TRIES, Candidate, Lookup, Query
 from tests.unit.kad.network import StaticNetwork, candidates, near, random_id, run, true_closest
 
 TARGET = bytes(32)
@@ -520,3 +521,54 @@ def test_answers_that_take_a_dial_are_not_counted_on() -> None:
     lookup = make(named(range(50, 54)), paths=4, parallel=1, is_cold=lambda n: n == node(50))
     lookup.next(0.0)
     assert lookup.answers_due(0.0) == 3
+
+
+def test_a_region_is_asked_whole_over_disjoint_paths() -> None:
+    dice = random.Random(5)
+    nodes = [random_id(dice) for _ in range(400)]
+    target = random_id(dice)
+    network = StaticNetwork(nodes, 8, 5)
+    lookup: Lookup[int] = Lookup(target, k=8, seeds=candidates(network.honest(nodes[0], target)), end=2)
+    run(lookup, network.honest)
+    few = lookup.counters["asked"]
+    lookup.tell(candidates([n for n in nodes if common_prefix_length(n, target) >= 3]))
+    lookup.raise_region(3)
+    assert not lookup.done
+    asked: list[bytes] = []
+
+    def answer(node: bytes, goal: bytes) -> list[bytes]:
+        asked.append(node)
+        return network.honest(node, goal)
+
+    run(lookup, answer)
+    region = [n for n in nodes if common_prefix_length(n, target) >= 3]
+    assert all(lookup.has_answered(n) for n in region)
+    assert len(region) > few
+    assert len(asked) == len(set(asked))
+    assert lookup.paths_used == 4
+
+
+def test_a_region_costs_128_questions_at_most_and_waits_for_the_slow_until_they_are_overdue() -> None:
+    target = bytes(32)
+    liars = [(2**200 + i).to_bytes(32, "big") for i in range(400)]
+    lookup: Lookup[int] = Lookup(target, k=4, seeds=candidates(liars), end=2, max_queries=10)
+    run(lookup, lambda _node, _target: [])
+    before = lookup.counters["asked"]
+    lookup.raise_region(20)
+    run(lookup, lambda _node, _target: [])
+    assert before <= 10
+    assert lookup.counters["asked"] == before + REGION_QUERIES
+
+    near_ones = liars[:6]
+    lookup = Lookup(
+        target, k=4, seeds=candidates(near_ones), end=1, hedge_after=lambda _: 1.0, patience_of=lambda _: 5.0
+    )
+    lookup.raise_region(20)
+    silent = [q.node_id for q in lookup.next(0.0)]
+    assert len(silent) == len(near_ones)
+    for node in silent[1:]:
+        lookup.on_reply(node, [], 0.5)
+    lookup.next(2.0)
+    assert not lookup.done, "one node of the region is slow"
+    lookup.next(6.0)
+    assert lookup.done, "it is overdue and k others answered"

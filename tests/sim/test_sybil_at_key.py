@@ -1,0 +1,88 @@
+"""Sybils with ids ground for one key hide a record, or serve an older one; the Sybil test finds it again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pytest
+
+from pqdht.constants import TESTNET
+from pqdht.errors import NotConfirmed, NotFound
+from pqdht.ids import common_prefix_length
+from pqdht.kad.quorum import Verdict
+from pqdht.node.results import GetResult
+from pqdht.records import Named
+from pqdht.testing.loop import run
+from pqdht.trust.events import EventKind
+from tests.sim.harness import Net, counter
+from tests.sim.sybils import Cluster, ground
+
+WALKS = 6
+"""Random lookups of the reader and the writer: enough for an estimate of the size."""
+
+
+@dataclass
+class Attack:
+    """What a GET under attack gave, and what was counted at the reader."""
+
+    result: GetResult
+    alarms: int
+    widened: int
+    events: int
+    stored_at: int
+    """Honest nodes that hold the newest version."""
+
+
+async def attack(net: Net, mode: str, *, honest: int, sybils: int, active: bool, put_late: bool) -> Attack:
+    """A record in two versions, Sybils nearer to it than any honest node, and a GET by a fresh reader."""
+    await net.grow(honest)
+    reader = await net.add(defences={"sybil_test": mode}, listen=())
+    writer = await net.add(defences={"sybil_test": mode}, listen=())
+    await asyncio.gather(reader.bootstrapped(60.0), writer.bootstrapped(60.0))
+    key = bytes(Named(writer.owner_id, "x").key())
+    old = await writer.put("x", b"old")
+    await asyncio.sleep(1.0)
+    if not put_late:
+        await writer.put("x", b"new")
+    cluster = Cluster(key, [old.record.wire] if active else [])
+    cpl = max(common_prefix_length(seat.identity.node_id, key) for seat in net.seats) + 1
+    for i in range(sybils):
+        node = await net.add(identity=ground(net, i, key, cpl))
+        await node.bootstrapped(60.0)
+        cluster.take(node)
+        await asyncio.sleep(0.2)
+    for _ in range(WALKS):
+        await asyncio.gather(reader._maintenance.walk(), writer._maintenance.walk())
+    if put_late:
+        await writer.put("x", b"new")
+        await asyncio.sleep(2.0)
+    events: list[EventKind] = []
+    reader._guard.subscribe(lambda event: events.append(event.kind))
+    try:
+        result = await reader.get("x", owner=writer.owner_id)
+    except (NotFound, NotConfirmed) as e:
+        assert e.result is not None
+        result = e.result
+    held = [n.env.store.get(key, writer.owner_id) for n in net.nodes[:honest]]
+    return Attack(
+        result,
+        counter(reader, "sybil_alarms"),
+        counter(reader, "lookups_widened"),
+        events.count(EventKind.SYBIL_ALARM),
+        sum(any(net.nodes[0].env.records.parse(r).value == b"new" for r in h) for h in held),
+    )
+
+
+def under_attack(
+    mode: str, *, seed: int, k: int, honest: int, sybils: int, active: bool, put_late: bool = False
+) -> Attack:
+    async def main() -> Attack:
+        net = Net(seed=seed, params=replace(TESTNET, k=k, puzzle_schedule=((0, 0),)))
+        outcome = await attack(
+            net, mode, honest=honest, sybils=sybils, active=active, put_late=put_late
+        )
+        await net.close()
+        return outcome
+
+    return run(main)
