@@ -249,12 +249,12 @@ class ContactVerifier:
 
     def known(self, contact: Contact) -> bool | None:
         """What the cache says of the digest: True right, False false, None not checked yet."""
-        return self._verdicts.get(self._cache_key(contact))
+        return self._verdicts.get(_cache_key(self.claimed_id(contact), contact))
 
     def remember(self, contact: Contact, good: bool) -> None:
         """Keep the outcome of a `check_digest` that ran elsewhere."""
         self.argon2_runs += 1
-        self._verdicts.put(self._cache_key(contact), good)
+        self._verdicts.put(_cache_key(self.claimed_id(contact), contact), good)
 
     def verify(self, contact: Contact, now_ms: int) -> VerifiedContact:
         """The whole check.  Raises BadPuzzle, or DecodeError for a KEM key that is none.
@@ -267,25 +267,40 @@ class ContactVerifier:
             self._verified.move_to_end(contact)
             self.hits += 1
             return kept
-        self.check_cheap(contact, now_ms)
-        known = self.known(contact)
-        if known is None:
-            try:
-                self.check_digest(contact)
-            except BadPuzzle:
-                self.remember(contact, False)
-                raise
-            self.remember(contact, True)
-        else:
+        # A handshake proves a contact before it tells its addresses: nothing else has to be checked again.
+        elsewhere = self._verified.get(msgspec.structs.replace(contact, addresses=()))
+        if elsewhere is not None:
+            check_born(contact.born, now_ms)
             self.hits += 1
-            if not known:
-                raise BadPuzzle("the node id's puzzle digest is false")
-        checked = _verified(self.claimed_id(contact), contact, contact.addresses, self._rules)
+            checked = elsewhere.with_addresses(contact.addresses)
+        else:
+            self.check_cheap(contact, now_ms)
+            node_id = self.claimed_id(contact)
+            self._check_once(contact, node_id)
+            checked = _verified(node_id, contact, contact.addresses, self._rules)
         self._verified[contact] = checked
         if len(self._verified) > self._verified_most:
             self._verified.popitem(last=False)
         return checked
 
-    def _cache_key(self, contact: Contact) -> bytes:
-        # The id is a hash over network, both keys, `born` and digest: with the nonce that is all.
-        return self.claimed_id(contact) + contact.nonce
+    def _check_once(self, contact: Contact, node_id: NodeId) -> None:
+        """`check_digest`, unless its outcome is remembered."""
+        name = _cache_key(node_id, contact)
+        known = self._verdicts.get(name)
+        if known is None:
+            self.argon2_runs += 1
+            try:
+                self.check_digest(contact)
+            except BadPuzzle:
+                self._verdicts.put(name, False)
+                raise
+            self._verdicts.put(name, True)
+        else:
+            self.hits += 1
+            if not known:
+                raise BadPuzzle("the node id's puzzle digest is false")
+
+
+def _cache_key(node_id: NodeId, contact: Contact) -> bytes:
+    # The id is a hash over network, both keys, `born` and digest: with the nonce that is all.
+    return node_id + contact.nonce

@@ -125,12 +125,15 @@ class Lookup(Generic[C]):
 
     # --- what the driver does --------------------------------------------------------------------
 
-    def next(self, now: float) -> list[Query[C]]:
-        """What to ask now.  Paths take turns, one question each, so that none claims it all."""
+    def next(self, now: float, enough: int | None = None) -> list[Query[C]]:
+        """What to ask now.  Paths take turns, one question each, so that none claims it all.
+
+        After the turn that reaches `enough` questions nobody else is asked: every path has the same chance.
+        """
         self._tick(now)
         queries: list[Query[C]] = []
         asking = not self._is_stopped
-        while asking:
+        while asking and (enough is None or len(queries) < enough):
             asking = False
             for path in range(len(self._paths)):
                 peer = self._wanted(path) if self.counters["asked"] < self._max_queries else None

@@ -44,8 +44,9 @@ class Walk:
     lookup: Lookup[VerifiedContact]
     make: Make
     on_answer: OnAnswer
-    may_suffice: Callable[[int], bool] | None = None
-    """(answers due) -> whether they may be enough, so that nobody else need be asked meanwhile."""
+    missing: Callable[[int], int | None] | None = None
+    """(answers due) -> how many besides would be enough if all were good ones, so that no more need be asked
+    meanwhile; None: as many as there are."""
     may_gather: bool = True
     """Whether its questions may share a message with others'; not where one answer may fill a page."""
     last_resort: bool = False
@@ -246,10 +247,8 @@ class Lookups:
 
     @staticmethod
     def _to_ask(walk: Walk, now: float) -> list[Query[VerifiedContact]]:
-        due = walk.lookup.answers_due(now) if walk.may_suffice is not None else 0
-        if due and walk.may_suffice is not None and walk.may_suffice(due):
-            return []
-        return walk.lookup.next(now)
+        enough = walk.missing(walk.lookup.answers_due(now)) if walk.missing is not None else None
+        return walk.lookup.next(now, enough)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)

@@ -143,15 +143,18 @@ class Reader:
             )
             hunt.walk.may_gather = not hunt.is_topic_of_all
             if consistency == "majority" and not hunt.is_topic_of_all:
-                hunt.walk.may_suffice = lambda due: self._may_suffice(hunt, due)
+                hunt.walk.missing = lambda due: self._missing(hunt, due)
         except NotBootstrapped:
             hunt.walk = None
         return hunt
 
-    def _may_suffice(self, hunt: Hunt, due: int) -> bool:
-        """Whether the answers on their way would make a majority if all confirmed: then a question more
-        would mostly be wasted."""
-        return due >= self._short(hunt)
+    def _missing(self, hunt: Hunt, due: int) -> int | None:
+        """How many besides the answers on their way would make a majority if all confirmed: questions more
+        would mostly be wasted.  None where nothing valid was seen yet, or the count says nothing."""
+        short = max(self._short(hunt), hunt.answers_to_skip) - due
+        if due and short <= 0:
+            return 0
+        return short if short > 0 and hunt.held else None
 
     def _short(self, hunt: Hunt) -> int:
         """Confirmations still missing, roughly: by node, whoever holds something confirming it.  The rule

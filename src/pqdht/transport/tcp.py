@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 from ..errors import Closed, ListenError, PeerTimeout, PeerUnreachable
-from ..wire.address import Address
+from ..wire.address import Address, canonical_ip
 from .accepting import Listener
 from .base import Accept, Admit, LinkHandler
 
@@ -346,9 +346,7 @@ class TcpTransport:
 
 def remote_address(sockaddr: Any) -> Address:
     """A socket address (host, port, ...) as Address; IPv4-mapped becomes IPv4, scope ids are dropped."""
-    ip = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
+    ip = canonical_ip(str(sockaddr[0]).partition("%")[0])
     return Address("tcp", str(ip), int(sockaddr[1]), "", ip)
 
 

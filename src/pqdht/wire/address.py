@@ -9,9 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..constants import MAX_ADDRESS_LENGTH
 from ..errors import DecodeError
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _HOST_PORT = re.compile(
     r"(?P<scheme>[a-z][a-z0-9]{1,15})/(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]{1,253})):(?P<port>[0-9]{1,5})"
@@ -30,7 +33,7 @@ class Address:
     host: str
     port: int
     query: str = ""
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address | None = field(default=None, compare=False)
+    ip: IPAddress | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         if self.scheme == "relay":
@@ -61,7 +64,7 @@ class Address:
         )
 
 
-def ip_group(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def ip_group(ip: IPAddress) -> str:
     """/24 or /48 of an address; an IPv4-mapped IPv6 address counts as its IPv4 one."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is None:
@@ -84,18 +87,27 @@ def parse_address(text: str) -> Address:
     if port > 0xFFFF:
         raise DecodeError(f"port {port} in {text!r} is over 65535")
     host = (match["v6"] or match["host"]).lower()
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
+    ip: IPAddress | None = None
     if match["v6"] or not _HOST_NAME.fullmatch(host):
         ip = _parse_ip(host, v6=bool(match["v6"]))
     return Address(match["scheme"], str(ip or host), port, match["query"] or "", ip)
 
 
-def _parse_ip(host: str, v6: bool) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """One endpoint, one form: an IPv4-mapped IPv6 address is its IPv4 one. Raises DecodeError."""
+@lru_cache(1024)
+def canonical_ip(text: str) -> IPAddress:
+    """One endpoint, one form: an IPv4-mapped IPv6 address is its IPv4 one. Raises ValueError.
+
+    Kept, as a caller's address is read where it is accepted, where it is linked and where it says it lives.
+    """
+    ip = ipaddress.ip_address(text)
+    return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def _parse_ip(host: str, v6: bool) -> IPAddress:
+    """Raises DecodeError."""
     try:
-        if not v6:
-            return ipaddress.IPv4Address(host)
-        ip = ipaddress.IPv6Address(host)
-        return ip.ipv4_mapped or ip
+        if v6 != (":" in host):
+            raise ValueError
+        return canonical_ip(host)
     except ValueError:
         raise DecodeError(f"neither an IP address nor a host name: {host!r}") from None

@@ -46,6 +46,14 @@ def test_seeds_are_dealt_over_the_paths_closest_first() -> None:
     assert asked(lookup.next(0.0)) == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
+def test_no_more_turns_are_taken_than_it_takes() -> None:
+    lookup = make(named(range(1, 13)), parallel=3)
+    assert lookup.next(0.0, 0) == []
+    assert [path for path, _ in asked(lookup.next(0.0, 1))] == [0, 1, 2, 3]  # no path is preferred
+    assert [path for path, _ in asked(lookup.next(0.0, 5))] == [0, 1, 2, 3] * 2
+    assert lookup.next(0.0) == []
+
+
 def test_seeds_of_one_group_share_a_path() -> None:
     seeds = named([1, 2, 3], "evil") + named([4, 5, 6])
     lookup = make(seeds, parallel=3)
