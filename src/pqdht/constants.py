@@ -43,6 +43,8 @@ KNOWN_PREFIX = 4
 """... each by this many bytes of its id: an id with a prefix of one's choice costs 2^32 puzzles."""
 MAX_FINDS = 32
 """Questions in one FIND_VALUES."""
+MAX_PRAISED = 16
+"""Node ids praised in one REPORT."""
 
 BORN_MAX_AGE_DAYS = 37
 """30 days of use and 7 of grace (section 2)."""

@@ -199,6 +199,17 @@ class RecordInvalid(RemoteError):
         self.code = code
 
 
+class EvidenceInvalid(RemoteError):
+    """What was brought forward proves no offence; `reason` says why in a word or two.
+
+    "unsupported": a rule or version not known here, which does not speak against whoever brought it.
+    """
+
+    def __init__(self, message: str, /, *, reason: str = "no offence", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.reason = reason
+
+
 class PeerError(RemoteError):
     """The peer answered ERROR(code)."""
 

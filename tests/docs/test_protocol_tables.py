@@ -36,6 +36,7 @@ from pqdht.envelope import signed_bytes
 from pqdht.errors import WireCode
 from pqdht.node.peers import COSTS
 from pqdht.records import record
+from pqdht.trust.evidence import EvidenceRule
 from pqdht.wire import contact, messages
 from pqdht.wire.codec import Struct
 from pqdht.wire.messages import ANSWERS, EARLY_TYPES, Envelope, MessageType, is_known
@@ -292,6 +293,10 @@ def test_messages() -> None:
         return [str(t.value), t.name, answer, early, "" if is_known(t) else "reserved"]
 
     assert rows("messages") == [row(t) for t in MessageType]
+
+
+def test_evidence_rules() -> None:
+    assert column("evidence rules", 0, 1) == [(str(r.value), r.name) for r in EvidenceRule]
 
 
 def test_wire_codes() -> None:

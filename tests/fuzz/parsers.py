@@ -30,7 +30,15 @@ from pqdht.crypto.batch import (
 )
 from pqdht.crypto.labels import BATCH_ROOT, RECORD, TOPIC_NODE, network_tag
 from pqdht.envelope import is_request, open_answer, request_hash, signed_bytes
-from pqdht.errors import BadPuzzle, BadSignature, ConfigError, DecodeError, PeerError, RecordInvalid
+from pqdht.errors import (
+    BadPuzzle,
+    BadSignature,
+    ConfigError,
+    DecodeError,
+    EvidenceInvalid,
+    PeerError,
+    RecordInvalid,
+)
 from pqdht.identity.contact import ContactVerifier, VerifiedContact
 from pqdht.identity.keys import OwnerIdentity, new_commit, public_key_hash
 from pqdht.ids import parse_id
@@ -39,11 +47,13 @@ from pqdht.peer_record import PeerRecord, check_endpoint, parse_wireguard_key
 from pqdht.records import Content, Named, RecordVerifier, Topic, make_record, topic_claim
 from pqdht.records.record import _decode_tbs
 from pqdht.testing.fake import fake_suite
+from pqdht.trust.evidence import EvidenceRule, judge
 from pqdht.wire import messages as m
 from pqdht.wire.address import parse_address
 from pqdht.wire.codec import Decoder, encode
 from pqdht.wire.contact import Contact
 from tests.fuzz.source import Target
+from tests.unit.trust.accused import Court
 
 NOW = 20_454 * DAY_MS
 PARAMS = replace(TESTNET, puzzle_schedule=((0, 0),))
@@ -74,6 +84,8 @@ BODIES: tuple[m.Body, ...] = (
     m.Store((m.WireRecord(b"tbs", b"sig"),), True),
     m.Stored((m.Receipt(ID, 0, NOW),), NOW),
     m.Error(1, 500, NOW),
+    m.Report(m.Evidence(1, CONTACT, b"key", b"envelope", b"request", 3), (ID,)),
+    m.Reported(0),
 )
 ASKED: dict[int, m.Body] = {
     1: m.Ping(),
@@ -106,7 +118,9 @@ def _envelope_seeds() -> list[bytes]:
         return encode(m.Envelope(1, m.message_type(body), bytes(8), ID, ID, ID, NOW, ID, encode(body), PROOF))
 
     answers = {0: m.Pong(NOW), 1: BODIES[3], 2: BODIES[5], 3: BODIES[7]}
-    return [bytes([asked]) + around(body) for asked, body in answers.items()] + [b"\0" + around(BODIES[-1])]
+    return [bytes([asked]) + around(body) for asked, body in answers.items()] + [
+        b"\0" + around(m.Error(1, 500, NOW))
+    ]
 
 
 def body(data: bytes) -> bool:
@@ -387,7 +401,49 @@ def _peer_record_seeds() -> list[bytes]:
     return [b"\0" + whole.encode(), b"\0" + zone.encode()]
 
 
+# --- evidence ------------------------------------------------------------------------------------
+
+
+_evidence = Decoder(m.Evidence, "evidence")
+COURT = Court(SUITE)
+
+
+def evidence(data: bytes) -> bool:
+    """Evidence as a REPORT brings it; the accused signed the envelope (bit 0), and its question (bit 1)."""
+    repair = data[0] if data else 0
+    try:
+        found = _evidence(data[1:])
+        again(_evidence, found)
+        if repair & 1:
+            e = m.decode_envelope(found.envelope)
+            e = msgspec.structs.replace(e, sender=COURT.accused.node_id)
+            if repair & 2:
+                asked = m.decode_envelope(found.request)
+                tie = request_hash(signed_bytes(COURT.tag, asked))
+                e = msgspec.structs.replace(e, request=tie, receiver=asked.sender, rpc_id=asked.rpc_id)
+            found = msgspec.structs.replace(found, envelope=COURT.sign(e, COURT.accused))
+        proof = judge(found, SUITE, COURT.tag)
+    except (DecodeError, EvidenceInvalid):
+        return False
+    assert proof.offender == COURT.accused.node_id
+    assert m.decode_envelope(found.envelope).sender == proof.offender
+    assert judge(_evidence(encode(found)), SUITE, COURT.tag) == proof
+    return True
+
+
+def _evidence_seeds() -> list[bytes]:
+    bad = m.WireRecord(COURT.record().tbs, bytes(SUITE.owner_signer.signature_size))
+    false = msgspec.structs.replace(COURT.node().contact(), digest=bytes(32))
+    made = [
+        COURT.evidence(EvidenceRule.BAD_RECORD_SIGNATURE, COURT.exchange(m.Values(ID, (bad,), (), ())), bad),
+        COURT.evidence(EvidenceRule.FALSE_DIGEST, COURT.exchange(m.Nodes(ID, (false,))), false),
+        COURT.evidence(EvidenceRule.MALFORMED_BODY, COURT.exchange(b"\xc1")),
+    ]
+    return [bytes([repair]) + encode(e) for e in made for repair in (0, 3)]
+
+
 TARGETS = (
+    Target("evidence", evidence, _evidence_seeds, is_msgpack=True, max_len=24_000),
     Target("envelope", envelope, _envelope_seeds, is_msgpack=True),
     Target("body", body, lambda: [bytes([m.message_type(b)]) + encode(b) for b in BODIES], is_msgpack=True),
     Target("contact", contact, _contact_seeds, is_msgpack=True),

@@ -32,7 +32,7 @@ from ..records import TOMBSTONE, Locator, Named, Record, Topic
 from ..trust.events import SecurityEvent
 from ..trust.quarantine import Held
 from ..wire.address import Address
-from ..wire.messages import Body, Ping, WireRecord
+from ..wire.messages import Body, Ping, Report, WireRecord
 from . import arguments
 from .compose import compose, own_address
 from .connection import Connection
@@ -48,6 +48,7 @@ from .maintenance import Maintenance
 from .peers import Peers
 from .publisher import Publisher
 from .reader import Reader
+from .reports import Reports
 from .results import GetResult, NodeInfo, PeerInfo, PutResult
 from .routing import Routing
 from .status import facts
@@ -104,6 +105,7 @@ class SecureDHT:
             self._guard = guard = Guard(env)
             self._peers = Peers(env, self, guard)
             self._routing = Routing(env, guard)
+            self._reports = Reports(env, self._peers, self._routing, guard)
             self._keeper = Keeper(env)
             self._handlers = Handlers(env, self._routing, self._keeper)
             gathering = Gathering(self._peers)
@@ -124,6 +126,7 @@ class SecureDHT:
             raise
         self._peers.start()
         self._maintenance.start()
+        self._reports.start()
         self._joining = asyncio.get_running_loop().create_task(self._entrance.join())
 
     async def _listen(self, env: Environment) -> None:
@@ -157,6 +160,7 @@ class SecureDHT:
         await self._maintenance.close()
         await self._lookups.close()
         await self._publisher.close()
+        await self._reports.close()
         await self._handlers.close()
         try:
             await self._routing.save()
@@ -233,7 +237,10 @@ class SecureDHT:
         return self._routing.table.get(node_id) is not None
 
     def serve(self, conn: Connection, body: Body, reply: Reply) -> None:
-        self._handlers.serve(conn, body, reply)
+        if isinstance(body, Report):
+            self._reports.serve(conn, body, reply)
+        else:
+            self._handlers.serve(conn, body, reply)
 
     # --- values --------------------------------------------------------------------------------
 

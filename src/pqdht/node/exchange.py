@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..ids import NodeId
 from ..wire.codec import encode
-from ..wire.messages import Body, Envelope, Error, decode_envelope
+from ..wire.messages import Body, Envelope, Error, Store, Stored, WireRecord, decode_envelope
 from .environment import Environment
 from .signing import MessageSigner, MessageVerifier
 
@@ -82,6 +82,12 @@ class Host(Protocol):
         """Its link is gone too: what was counted for it is free."""
         ...
 
+    def offence(
+        self, conn: Connection, envelope: bytes, request: bytes, item: WireRecord | None = None
+    ) -> None:
+        """The peer signed something that may be proof against it; `item`: the record that is wrong."""
+        ...
+
     def admit(self, conn: Connection, message_type: int, size: int) -> int:
         """0, or how many ms to wait before asking again; `size` of the body in bytes."""
         ...
@@ -102,6 +108,8 @@ class Answer:
     sent_at: int
     """By the answerer's clock, ms."""
     bytes: int
+    peer: PeerHello | None = None
+    """Whose answer it is, with the keys that prove it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -369,9 +377,26 @@ class Exchange:
                 body = messages.decode(e.type, e.body)
             except DecodeError:
                 self._env.counters["malformed_requests"] += 1
+                if e.signature:
+                    self._host.offence(self._conn, encode(e), b"")
                 reply(self.refusal(WireCode.MALFORMED))
             else:
-                self._host.serve(self._conn, body, reply)
+                self._host.serve(self._conn, body, self._watched(e, body, reply))
+
+    def _watched(self, e: Envelope, body: Body, reply: Reply) -> Reply:
+        """The same reply; a record that we refuse to store may be proof against who sent it."""
+        if not isinstance(body, Store):
+            return reply
+
+        def watched(answer: Body) -> None:
+            if isinstance(answer, Stored):
+                fates = zip(body.records, answer.receipts, strict=False)
+                bad = next((wire for wire, r in fates if r.code == WireCode.BAD_RECORD), None)
+                if bad is not None and e.signature:
+                    self._host.offence(self._conn, encode(e), b"", bad)
+            reply(answer)
+
+        return watched
 
     def _on_request(self, e: Envelope, m: bytes) -> None:
         self._serving += 1
@@ -414,6 +439,8 @@ class Exchange:
         except PeerError as refused:
             question.fail(refused)
         except RemoteError as wrong:
+            if isinstance(wrong, DecodeError):
+                self._host.offence(self._conn, raw, question.raw)
             question.fail(wrong)
             raise
         else:
@@ -432,5 +459,5 @@ class Exchange:
         rtt = asyncio.get_running_loop().time() - question.asked_at
         size = len(raw) + len(question.raw)
         question.future.set_result(
-            Answer(peer.node_id, self._conn.group, body, raw, question.raw, rtt, sent_at, size)
+            Answer(peer.node_id, self._conn.group, body, raw, question.raw, rtt, sent_at, size, peer)
         )

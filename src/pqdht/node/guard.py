@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..channel.hello import PeerHello
 from ..constants import MS
-from ..errors import Closed, DecodeError, DialHeldBack, RemoteError, WireCode
+from ..errors import Closed, DecodeError, DialHeldBack, EvidenceInvalid, RemoteError, WireCode
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..trust.anomaly import Clocks, CloserAnswers, Figures, Referrals, ResponseTimes
@@ -26,6 +27,8 @@ from ..trust.remembered import (
     encode_reputation,
 )
 from ..trust.reputation import Deed, Reputation
+from ..wire.contact import Contact
+from ..wire.messages import WireRecord
 from .environment import Environment
 
 if TYPE_CHECKING:
@@ -48,12 +51,19 @@ BLAMELESS = frozenset(
 """What is wrong with a record through time, a newer version or its owner speaks against no storer."""
 
 
+Accuse = Callable[[PeerHello, bytes, bytes, WireRecord | Contact | None], None]
+"""(who signed it, envelope, the question it answers or b"", the record or contact that is wrong)"""
+
+
 class Guard:
     """One per node.  `table`: the routing table as quarantine needs to see it, set by `Routing`."""
 
     table: TableView
     network_size: Callable[[], float | None] = staticmethod(lambda: None)
     """The estimate of `Routing`."""
+
+    accuse: Accuse = staticmethod(lambda *_: None)
+    """Where proofs are made of offences: `Reports`."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
@@ -153,10 +163,12 @@ class Guard:
         self.reputation.observe(answer.node_id, Deed.VALID, self._now())
         self._rates.observe(answer.node_id, valid=True)
 
-    def invalid(self, answer: Answer, error: RemoteError) -> None:
-        """Something in an answer is wrong, and it is the answerer who sent it."""
+    def invalid(self, answer: Answer, error: RemoteError, item: WireRecord | Contact | None = None) -> None:
+        """Something in an answer is wrong, and the answerer sent it; `item`: the record or contact."""
         if "age" in error.fields:  # a contact that has expired, by clocks that may differ
             return
+        if item is not None and answer.peer is not None:
+            self.accuse(answer.peer, answer.envelope, answer.request, item)
         node = answer.node_id
         self.reputation.observe(node, Deed.INVALID, self._now())
         if self.score(node) < DISTRUST and len(self._suspects) < SUSPECTS_MOST:
@@ -165,6 +177,26 @@ class Guard:
         mode = self._env.mode("invalid_rate")
         if mode is not Mode.OFF and self._rates.observe(node, valid=False):
             self.hold(node, answer.group, "invalid_rate")
+
+    def proven(self, node: NodeId, rule: str, by: NodeId | None) -> None:
+        """A fault was proven by evidence that was recomputed here; called once per node and rule."""
+        self.report(EventKind.PROVEN_FAULT, "reports", node, rule=rule, by=by.hex() if by else "ourselves")
+        if self._env.mode("reports") is Mode.ENFORCE:
+            self.reputation.observe(node, Deed.PROVEN, self._now())
+        self.hold(node, "", "reports")
+
+    def slandered(self, node: NodeId, group: str, error: EvidenceInvalid) -> None:
+        """A peer brought evidence that proves nothing."""
+        self.report(EventKind.REPORT_REFUSED, "reports", node, group, error=str(error))
+        if self._env.mode("reports") is Mode.ENFORCE:
+            self.reputation.observe(node, Deed.INVALID, self._now())
+            if self._env.mode("invalid_rate") is not Mode.OFF and self._rates.observe(node, valid=False):
+                self.hold(node, group, "invalid_rate")
+
+    def praised(self, node: NodeId, by: NodeId) -> None:
+        """A peer speaks well of another; as much as we think of the peer itself."""
+        if self._env.mode("reports") is Mode.ENFORCE:
+            self.reputation.observe(node, Deed.PRAISED, self._now(), self.score(by))
 
     def hold(self, node: NodeId, group: str, detector: str) -> None:
         """A detector says quarantine: do so if its mode and the caps allow."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from ..constants import MS
 from ..errors import Closed, RecordInvalid, StorageError, StorageFull, WireCode
+from ..identity.contact import VerdictCache
 from ..ids import Key
 from ..records import Kind, Record, topic_rank
 from ..storage.base import Floor, StoredRecord, Usage
@@ -19,6 +21,8 @@ from .environment import Environment
 
 NO_OWNER = bytes(32)
 """The owner slot of content records: whoever publishes them, there is one per key."""
+SOUND_KEPT = 65_536
+"""Stored records known to verify, by 16 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,40 @@ class Keeper:
         self._pending: dict[tuple[bytes, bytes], Decision] = {}
         """Accepted, and on its way to the disk."""
         self._refreshed: dict[bytes, int] = {}
+        self._sound = VerdictCache(SOUND_KEPT)
 
     # --- reading -------------------------------------------------------------------------------
 
     def find(self, key: bytes, owner: bytes | None = None) -> list[StoredRecord]:
-        """Live records under a key (of one owner id), ascending by record id."""
+        """Live records under a key (of one owner id), ascending by record id.
+
+        All that is served, handed on or replicated comes from here, and only what verifies: what we sign
+        can be held against us, and disks forget.
+        """
         now = self._env.clock()
         found = self._env.store.get(key) if owner is None else self._find_owner(key, owner)
-        return [r for r in found if r.expires > now]
+        return [r for r in found if r.expires > now and self._is_sound(r)]
+
+    def _is_sound(self, kept: StoredRecord) -> bool:
+        """Whether these very bytes verify, by every rule of today; looked up by a hash where they did."""
+        mark = blake2b(
+            b"".join((kept.key, kept.owner, kept.record_id, kept.signature, kept.tbs)), digest_size=16
+        ).digest()
+        known = self._sound.get(mark)
+        if known is None:
+            known = self._verifies(kept)
+            self._sound.put(mark, known)
+            self._env.counters["records_damaged"] += not known
+        return known
+
+    def _verifies(self, kept: StoredRecord) -> bool:
+        records = self._env.records
+        try:
+            record = records.parse(WireRecord(kept.tbs, kept.signature))
+            records.verify(record)
+        except RecordInvalid:
+            return False
+        return (record.key, _slot(record), record.record_id) == (kept.key, kept.owner, kept.record_id)
 
     def _find_owner(self, key: bytes, owner: bytes) -> list[StoredRecord]:
         return self._env.store.get(key, owner) or self._env.store.get(key, NO_OWNER)
@@ -158,11 +188,11 @@ class Keeper:
             del self._refreshed[next(iter(self._refreshed))]
 
     def _decide(self, record: Record, group: str, replica: bool, now: int) -> Decision:
-        owner = NO_OWNER if record.kind == Kind.CONTENT else bytes(record.owner_id)
+        owner = _slot(record)
         under_way = self._pending.get((record.key, owner))
         pending = under_way.put if under_way is not None else None
         held = pending or next(iter(self._env.store.get(record.key, owner)), None)
-        if held is not None and held.expires <= now:
+        if held is not None and (held.expires <= now or not self._is_sound(held)):
             held = None
         if held is not None and (
             held.record_id == record.record_id
@@ -267,6 +297,11 @@ class Keeper:
         if topic_rank(record.key, record.node_id, day) >= topic_rank(worst.key, worst.node, day):
             return None
         return ((worst.key, worst.owner),)
+
+
+def _slot(record: Record) -> bytes:
+    """Who competes with whom under a key."""
+    return NO_OWNER if record.kind == Kind.CONTENT else bytes(record.owner_id)
 
 
 def promises(receipt: Receipt, record: Record, skew_ms: int) -> bool:

@@ -27,7 +27,7 @@ from ..transport.base import Link, LinkHandler
 from ..trust.admission import CostLimiter, DialLimiter
 from ..trust.modes import Mode
 from ..wire.address import Address
-from ..wire.messages import Body, MessageType
+from ..wire.messages import Body, MessageType, WireRecord
 from .connection import Connection
 from .doorway import Doorway
 from .environment import Environment
@@ -445,6 +445,12 @@ class Peers:
         self._all.pop(conn, None)
         self._doorway.gone(conn)
         self._inbound.leave(conn)
+
+    def offence(
+        self, conn: Connection, envelope: bytes, request: bytes, item: WireRecord | None = None
+    ) -> None:
+        if conn.peer is not None:  # not of what came in a handshake: nothing but reading follows from that
+            self.guard.accuse(conn.peer, envelope, request, item)
 
     def admit(self, conn: Connection, message_type: int, size: int) -> int:
         now = asyncio.get_running_loop().time()

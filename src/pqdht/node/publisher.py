@@ -230,6 +230,12 @@ class Publisher:
         signed a receipt."""
         started = asyncio.get_running_loop().time()
         record = publication.record
+        try:
+            self._env.records.verify(record)  # the journal's disk may have forgotten something
+        except RecordInvalid:
+            self._env.counters["publications_damaged"] += 1
+            publication.is_refused, publication.confirmed = True, False
+            raise
         whose = None if record.kind == Kind.CONTENT else record.owner_id
         try:
             # FIND_NODE would do too, but these are gathered where many PUTs are under way.

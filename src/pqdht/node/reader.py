@@ -238,9 +238,9 @@ class Reader:
         node = answer.node_id
         hunt.groups[node] = answer.group
         hunt.paths[node] = path
-        errors = [e for wire in body.records if (e := self._take(hunt, node, wire))]
+        errors = [(e, wire) for wire in body.records if (e := self._take(hunt, node, wire))]
         if errors:
-            self._guard.invalid(answer, errors[0])
+            self._guard.invalid(answer, *errors[0])
         elif body.records:
             self._guard.valid(answer)
         for record_id in body.same:

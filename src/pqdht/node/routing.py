@@ -157,7 +157,7 @@ class Routing:
                 checked = self._env.contacts.verify(contact, now)
             except RemoteError as e:
                 self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
-                self._guard.invalid(answer, e)
+                self._guard.invalid(answer, e, contact)
                 is_good = False
                 break
             reachable = checked.dialled_by(self._env.transports)

@@ -22,6 +22,7 @@ from .record import (
     Topic,
     TopicNode,
     make_record,
+    open_tbs,
     parse_record,
     topic_claim,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "TopicNode",
     "VerifyJob",
     "make_record",
+    "open_tbs",
     "parse_record",
     "topic_claim",
     "topic_rank",

@@ -241,7 +241,7 @@ def parse_record(wire: WireRecord, suite: Suite, params: ParameterSet, network_t
 
     Codes: MALFORMED (not a record), UNSUPPORTED (version, kind), TOO_LARGE, else BAD_RECORD.
     """
-    tbs = _open(wire.tbs, suite, network_tag)
+    tbs = open_tbs(wire.tbs, suite, network_tag)
     _check_bounds(tbs, wire.signature, suite, params)
     owner_id = owner_id_of(tbs.owner)
     locator = _locate(tbs, owner_id)
@@ -267,7 +267,8 @@ def parse_record(wire: WireRecord, suite: Suite, params: ParameterSet, network_t
     )
 
 
-def _open(data: bytes, suite: Suite, network_tag: bytes) -> Tbs:
+def open_tbs(data: bytes, suite: Suite, network_tag: bytes) -> Tbs:
+    """A tbs of this version, network and suite, in its one encoding.  Raises RecordInvalid."""
     if len(data) > MAX_MESSAGE:
         raise RecordInvalid(f"record of {len(data)} bytes, at most {MAX_MESSAGE}", code=WireCode.TOO_LARGE)
     try:

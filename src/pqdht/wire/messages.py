@@ -19,6 +19,7 @@ from ..constants import (
     MAX_HAVE,
     MAX_KNOWN,
     MAX_MESSAGE,
+    MAX_PRAISED,
     MAX_STORE_RECORDS,
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
@@ -181,6 +182,36 @@ class Stored(Struct, frozen=True):
     time: U63
 
 
+class Evidence(Struct, frozen=True):
+    """One signed envelope of the offender's, and what anybody needs to recompute that it breaks `rule`.
+
+    `contact`: the preimages of the offender's id, without addresses and KEM key.  `request`: the question
+    that the envelope answers, its signature left out; empty where the envelope is a question itself.
+    `place`: which record or contact of the body breaks the rule, counted from 0 through the whole body.
+    """
+
+    rule: U8
+    contact: Contact
+    signing_key: Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
+    envelope: Annotated[bytes, msgspec.Meta(max_length=MAX_MESSAGE)]
+    request: Annotated[bytes, msgspec.Meta(max_length=MAX_MESSAGE)] = b""
+    place: U16 = 0
+
+
+class Report(Struct, frozen=True):
+    """What I know of others: a proof of an offence, or node ids that I have had good answers from."""
+
+    evidence: Evidence | None = None
+    praised: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_PRAISED)] = ()
+
+
+class Reported(Struct, frozen=True):
+    """`code` is a WireCode: OK (taken, or known already), BAD_RECORD (proves nothing), UNSUPPORTED (a rule or
+    version not known here), EXPIRED (of an id that is past its time), BUSY (too often)."""
+
+    code: U16
+
+
 class Error(Struct, frozen=True):
     """No: `code` is a WireCode, `retry_after` in ms, `time` the answerer's clock in ms."""
 
@@ -190,7 +221,19 @@ class Error(Struct, frozen=True):
 
 
 Body = (
-    Ping | Pong | FindNode | Nodes | FindValue | Values | FindValues | ValuesList | Store | Stored | Error
+    Ping
+    | Pong
+    | FindNode
+    | Nodes
+    | FindValue
+    | Values
+    | FindValues
+    | ValuesList
+    | Store
+    | Stored
+    | Report
+    | Reported
+    | Error
 )
 
 _STRUCTS: dict[int, type[Struct]] = {
@@ -202,6 +245,8 @@ _STRUCTS: dict[int, type[Struct]] = {
     MessageType.VALUES: Values,
     MessageType.STORE: Store,
     MessageType.STORED: Stored,
+    MessageType.REPORT: Report,
+    MessageType.REPORTED: Reported,
     MessageType.ERROR: Error,
     MessageType.FIND_VALUES: FindValues,
     MessageType.VALUES_LIST: ValuesList,
@@ -213,6 +258,7 @@ ANSWERS: dict[int, MessageType] = {
     MessageType.FIND_VALUE: MessageType.VALUES,
     MessageType.FIND_VALUES: MessageType.VALUES_LIST,
     MessageType.STORE: MessageType.STORED,
+    MessageType.REPORT: MessageType.REPORTED,
 }
 """Request type -> the type of its answer (ERROR may always stand in)."""
 

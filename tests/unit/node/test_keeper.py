@@ -17,6 +17,7 @@ from pqdht.identity.keys import OwnerIdentity
 from pqdht.node.keeper import NO_OWNER, Keeper, promises
 from pqdht.records import TOMBSTONE, Content, Record, Topic, topic_rank
 from pqdht.records.record import Tbs, _decode_tbs
+from pqdht.storage.memory import MemoryStore
 from pqdht.testing.loop import run
 from pqdht.wire.codec import encode
 from pqdht.wire.messages import Receipt, WireRecord
@@ -349,5 +350,31 @@ def test_a_promise_names_the_record_and_lasts_as_long_but_for_clocks() -> None:
         assert promises(msgspec.structs.replace(right, expires=record.expires - 5), record, 5)
         for wrong in ({"expires": record.expires - 6}, {"code": 7}, {"record_id": bytes(32)}):
             assert not promises(msgspec.structs.replace(right, **wrong), record, 5)
+
+    run(main)
+
+
+@pytest.mark.parametrize("column", ["tbs", "signature", "record_id", "key"])
+def test_a_damaged_record_is_not_served_and_a_good_copy_takes_its_place(column: str) -> None:
+    """What we serve we sign, and it can be held against us: a disk must not make us liars."""
+
+    async def main() -> None:
+        env, _ = await environment()
+        keeper = Keeper(env)
+        record, other = sign(env), sign(env, at="y")
+        await keeper.keep([record.wire, other.wire], "g")
+        (kept,) = keeper.find(record.key)
+        assert isinstance(env.store, MemoryStore)
+        right: bytes = getattr(kept, column)
+        damaged = replace(kept, **{column: bytes([right[0] ^ 1]) + right[1:]})
+        env.store._index._held[record.key][kept.owner] = damaged
+        assert keeper.find(record.key) == []
+        assert keeper.find(record.key, env.owner.owner_id) == []
+        assert keeper.find(other.key) != []
+        assert env.counters["records_damaged"] == 1
+        assert Keeper(env).find(record.key) == []  # after a restart too
+        (receipt,) = await keeper.keep([record.wire], "g", replica=True)
+        assert receipt.code == WireCode.OK
+        assert [r.record_id for r in keeper.find(record.key)] == [record.record_id]
 
     run(main)

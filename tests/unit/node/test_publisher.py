@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pqdht.constants import TESTNET
@@ -14,11 +15,12 @@ from pqdht.ids import NodeId, distance
 from pqdht.kad.quorum import PutTally
 from pqdht.node.connection import Connection
 from pqdht.node.exchange import Reply
-from pqdht.node.publisher import Placement, Publication, code_name
+from pqdht.node.publisher import STATE, Placement, Publication, _decode_journal, code_name
 from pqdht.node.results import StoreReceipt
 from pqdht.records import Content, Named
 from pqdht.testing.loop import run
-from pqdht.wire.messages import Body, Error, Receipt, Store, Stored, decode_envelope
+from pqdht.wire.codec import encode
+from pqdht.wire.messages import Body, Error, Receipt, Store, Stored, WireRecord, decode_envelope
 from tests.sim.harness import Disk, Net
 from tests.unit.node.parts import environment, sign
 
@@ -76,6 +78,33 @@ def test_a_damaged_journal_entry_is_counted_and_left() -> None:
         node = await net.restart(0)
         assert node.status()["counters"]["publications_damaged"] == 1
         assert len(node._publisher._own) == 1
+        await net.close()
+
+    run(main)
+
+
+def test_a_journal_whose_signature_is_damaged_is_never_sent() -> None:
+    """A STORE is signed too: what the disk forgot would be proof against us."""
+
+    async def main() -> None:
+        net = Net()
+        await net.grow(2)
+        await net.nodes[1].put("x", b"1")
+        await net.crash(1)
+        states = net.seats[1].disk._states
+        (name,) = (n for n in states if n.startswith(STATE))
+        journal = _decode_journal(states[name])
+        wire = journal.record
+        bad = WireRecord(wire.tbs, bytes([wire.signature[0] ^ 1]) + wire.signature[1:])
+        states[name] = encode(msgspec.structs.replace(journal, record=bad, confirmed=False))
+        node = await net.restart(1)
+        await node.bootstrapped(30.0)
+        served = net.nodes[0].status()["counters"].get("stores_served", 0)
+        await node._publisher.retry()
+        await node._publisher.retry()
+        counters = node.status()["counters"]
+        assert (counters["publications_damaged"], counters["puts_failed"]) == (1, 1)
+        assert net.nodes[0].status()["counters"].get("stores_served", 0) == served
         await net.close()
 
     run(main)

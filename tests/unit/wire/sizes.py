@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from pqdht.constants import MAX_STORE_RECORDS
-from pqdht.wire.codec import Struct
+from pqdht.constants import MAX_PRAISED, MAX_STORE_RECORDS
+from pqdht.wire.codec import Struct, encode
 from pqdht.wire.contact import Contact
 from pqdht.wire.messages import (
     Envelope,
     Error,
+    Evidence,
     FindNode,
     FindValue,
     FindValues,
@@ -20,6 +21,8 @@ from pqdht.wire.messages import (
     Ping,
     Pong,
     Receipt,
+    Report,
+    Reported,
     Store,
     Stored,
     Values,
@@ -71,6 +74,17 @@ SAMPLES: dict[str, Struct] = {
     "STORE, one record": Store((RECORD,)),
     "STORED, one receipt": Stored((RECEIPT,), NOW_MS),
     "STORED, most receipts": Stored((RECEIPT,) * MAX_STORE_RECORDS, NOW_MS),
+    "REPORT, of a VALUES with one record": Report(
+        Evidence(
+            1,
+            Contact(ID, ID, 20_717, bytes(8), ID),
+            bytes(1952),
+            encode(envelope(encode(Values(ID, (RECORD,), (), ())), bytes(ML_DSA_65_PROOF))),
+            encode(envelope(encode(FindValue(ID)), b"")),
+        )
+    ),
+    "REPORT, praise of 16": Report(None, (ID,) * MAX_PRAISED),
+    "REPORTED": Reported(0),
     "ERROR": Error(5),
     "ERROR with times": Error(1, 60_000, NOW_MS),
 }
@@ -99,6 +113,9 @@ SIZES: dict[str, int] = {
     "STORE, one record": 7637,
     "STORED, one receipt": 56,
     "STORED, most receipts": 2893,
+    "REPORT, of a VALUES with one record": 13503,
+    "REPORT, praise of 16": 549,
+    "REPORTED": 2,
     "ERROR": 4,
     "ERROR with times": 14,
 }

@@ -24,7 +24,7 @@ from .sizes import CONTACT, ID, NOW_MS, RECEIPT, RECORD, SAMPLES, SIZES, envelop
 
 BODIES: dict[str, Any] = {name: s for name, s in SAMPLES.items() if isinstance(s, m.Body)}
 EARLY = {m.MessageType.PING, m.MessageType.FIND_NODE, m.MessageType.FIND_VALUE}
-REQUESTS = EARLY | {m.MessageType.STORE, m.MessageType.FIND_VALUES}
+REQUESTS = EARLY | {m.MessageType.STORE, m.MessageType.FIND_VALUES, m.MessageType.REPORT}
 
 
 def decoder(struct: Struct) -> Decoder[Any]:
