@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-import pytest
-
 from pqdht.constants import TESTNET
 from pqdht.errors import NotConfirmed, NotFound
 from pqdht.ids import common_prefix_length
-from pqdht.kad.quorum import Verdict
 from pqdht.node.results import GetResult
 from pqdht.records import Named
 from pqdht.testing.loop import run
@@ -62,7 +59,6 @@ async def attack(net: Net, mode: str, *, honest: int, sybils: int, active: bool,
     try:
         result = await reader.get("x", owner=writer.owner_id)
     except (NotFound, NotConfirmed) as e:
-        assert e.result is not None
         result = e.result
     held = [n.env.store.get(key, writer.owner_id) for n in net.nodes[:honest]]
     return Attack(
@@ -70,7 +66,7 @@ async def attack(net: Net, mode: str, *, honest: int, sybils: int, active: bool,
         counter(reader, "sybil_alarms"),
         counter(reader, "lookups_widened"),
         events.count(EventKind.SYBIL_ALARM),
-        sum(any(net.nodes[0].env.records.parse(r).value == b"new" for r in h) for h in held),
+        sum(any(net.nodes[0].env.records.parse(to_wire(r)).value == b"new" for r in h) for h in held),
     )
 
 

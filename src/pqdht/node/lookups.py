@@ -190,7 +190,7 @@ class Lookups:
         is driven on."""
         lookup, cpl = walk.lookup, finding.region_cpl
         self._env.counters["lookups_widened"] += 1
-        walk.may_suffice = None
+        walk.missing = None
         known = lookup.closest_known(self._env.params.k * self._env.config.paths)
         searches = [
             self.find(target, end=REGION_END, paths=REGION_PATHS, hints=known)

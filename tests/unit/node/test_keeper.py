@@ -366,7 +366,8 @@ def test_a_damaged_record_is_not_served_and_a_good_copy_takes_its_place(column: 
         (kept,) = keeper.find(record.key)
         assert isinstance(env.store, MemoryStore)
         right: bytes = getattr(kept, column)
-        damaged = replace(kept, **{column: bytes([right[0] ^ 1]) + right[1:]})
+        change: dict[str, Any] = {column: bytes([right[0] ^ 1]) + right[1:]}
+        damaged = replace(kept, **change)
         env.store._index._held[record.key][kept.owner] = damaged
         assert keeper.find(record.key) == []
         assert keeper.find(record.key, env.owner.owner_id) == []
