@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pqdht.constants import TESTNET
 from pqdht.errors import NotConfirmed, NotFound
 from pqdht.ids import common_prefix_length
+from pqdht.node.handlers import to_wire
 from pqdht.node.results import GetResult
 from pqdht.records import Named
 from pqdht.testing.loop import run
