@@ -136,7 +136,7 @@ class Reports:
 
     async def _praise_forever(self) -> None:
         # From the id, not from the dice: nodes started together still speak at different times.
-        await asyncio.sleep(PRAISE_S * (0.5 + self._env.identity.node_id[0] / 256))
+        await asyncio.sleep(PRAISE_S * (1.0 + self._env.identity.node_id[0] / 512))
         while True:
             await self.praise()
             await asyncio.sleep(PRAISE_S)
