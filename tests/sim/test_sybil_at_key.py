@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from pqdht.constants import TESTNET
 from pqdht.errors import NotConfirmed, NotFound
 from pqdht.ids import common_prefix_length
-from pqdht.node.handlers import to_wire
+from pqdht.kad.quorum import Verdict
 from pqdht.node.results import GetResult
 from pqdht.records import Named
 from pqdht.testing.loop import run
@@ -60,9 +62,10 @@ async def attack(net: Net, mode: str, *, honest: int, sybils: int, active: bool,
     events: list[EventKind] = []
     reader._guard.subscribe(lambda event: events.append(event.kind))
     try:
-        result = await reader.get("x", owner=writer.owner_id)
+        result: GetResult | None = await reader.get("x", owner=writer.owner_id)
     except (NotFound, NotConfirmed) as e:
         result = e.result
+    assert result is not None
     newest = writer._publisher.last(Named(writer.owner_id, "x"), writer.owner_id)
     assert newest is not None
     assert newest.value == b"new"
