@@ -225,9 +225,8 @@ class Publisher:
     # --- placing -------------------------------------------------------------------------------
 
     async def place(self, publication: Publication) -> PutResult:
-        """Store one record at the k closest live nodes, at the k / 4 closest of every path, at every peer
-        met within W, and after a Sybil alarm at the key's whole region; done when `need` of the k closest
-        signed a receipt."""
+        """Store at the k closest live nodes, the k / 4 closest of every path, every peer met within W, and on
+        a Sybil alarm in the key's whole region; done when `need` of the k closest signed a receipt."""
         started = asyncio.get_running_loop().time()
         record = publication.record
         try:

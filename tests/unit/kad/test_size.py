@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from pqdht.ids import distance
 from pqdht.kad.size import SAMPLES_MAX, SAMPLES_MIN, WINDOW_S, SizeEstimator
 from tests.unit.kad.network import near, random_id, true_closest
 
@@ -134,3 +135,30 @@ def test_nodes_at_the_target_itself_do_not_divide_by_zero() -> None:
     estimate = sizes.estimate(0.0)
     assert estimate is not None
     assert estimate.high == float("inf")
+
+
+def test_suspect_samples_are_left_out_but_cannot_freeze_the_estimate() -> None:
+    dice = random.Random(3)
+
+    def around(n: int) -> tuple[bytes, list[bytes]]:
+        target = dice.randbytes(32)
+        ids = sorted((dice.randbytes(32) for _ in range(n)), key=lambda i: distance(i, target))
+        return target, ids[:20]
+
+    sizes = SizeEstimator(20)
+    for _ in range(8):
+        target, ids = around(100)
+        assert sizes.observe_paths(target, [ids], 0.0, is_suspect=False)
+    before = sizes.estimate(0.0)
+    taken = []
+    for _ in range(20):
+        target, ids = around(1000)
+        taken.append(sizes.observe_paths(target, [ids], 1.0, is_suspect=True))
+    after = sizes.estimate(1.0)
+    assert before is not None
+    assert after is not None
+    assert taken[:2] == [False, False]
+    assert taken.count(False) <= 7  # a fifth of 28 and one
+    assert after.nodes > 2 * before.nodes
+    target, ids = around(1000)
+    assert sizes.observe_paths(target, [ids], 1e6, is_suspect=True), "the old ones are forgotten"

@@ -16,6 +16,7 @@ from pqdht.trust.sybil import (
     low_stake,
     model,
     region_cpl,
+    region_targets,
     tail,
     threshold,
 )
@@ -151,3 +152,12 @@ def test_fresh_ids_and_low_stake() -> None:
 )
 def test_tail(of: int, share: float, count: int, expected: float) -> None:
     assert tail(of, share, count) == pytest.approx(expected)
+
+
+def test_region_targets_cover_the_region_from_outside_inwards() -> None:
+    dice = random.Random(2)
+    key = random_id(dice)
+    targets = region_targets(key, 8, 10_000, dice)
+    assert [common_prefix_length(t, key) for t in targets] == [8, 8, 9, 10, 11, 12, 13]
+    assert common_prefix_length(targets[0], targets[1]) == 9
+    assert region_targets(key, 0, 3, dice)
