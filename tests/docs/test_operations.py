@@ -14,6 +14,7 @@ from pqdht.cli.output import INTERNAL_ERROR, INTERRUPTED
 from pqdht.config import DEFENCES
 from pqdht.daemon.control import SOCKET_NAME
 from pqdht.errors import PqdhtError
+from pqdht.node.guard import EVENTS_FILE
 from pqdht.node.identities import NODE_FILE, OWNER_FILE, PROGRESS_FILE
 from tests.docs.markdown import DOCS, ROOT, blocks, tables
 
@@ -43,7 +44,7 @@ def test_status_and_files(tmp_path: Path) -> None:
     status = asyncio.run(run_for_a_moment(tmp_path / "data"))
     assert [row[0] for row in rows("status")] == list(status)
     named = {row[0] for row in rows("files")}
-    assert {NODE_FILE, OWNER_FILE, PROGRESS_FILE, SOCKET_NAME} <= named
+    assert {NODE_FILE, OWNER_FILE, PROGRESS_FILE, SOCKET_NAME, EVENTS_FILE} <= named
     assert {p.name for p in (tmp_path / "data").iterdir()} <= named
 
 

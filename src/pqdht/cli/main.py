@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import identity, peers, run, testnet, values
+from . import identity, peers, run, testnet, trust, values
 
 app = typer.Typer(
     name="pqdht",
@@ -34,7 +34,7 @@ def _root(
     pass
 
 
-for module in (identity, run, values, peers, testnet):
+for module in (identity, run, values, peers, trust, testnet):
     module.register(app)
 
 

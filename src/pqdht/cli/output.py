@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import sys
 import time
 import traceback
@@ -94,6 +95,14 @@ def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 def milliseconds(seconds: float | None) -> str:
     """`12.3 ms`, or a dash where there was no measurement."""
     return "-" if seconds is None else f"{1000 * seconds:.1f} ms"
+
+
+def moment(ms: int) -> str:
+    """A time in UTC, to the second; the bare number where no calendar reaches."""
+    try:
+        return datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(ms)
 
 
 def note(text: str) -> None:

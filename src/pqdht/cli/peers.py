@@ -14,6 +14,7 @@ from ..errors import ConfigError, PqdhtError
 from .announcement import ALLOWED_IPS, announcement
 from .output import CLIENT_ONLY, milliseconds, note, print_columns, print_facts, print_json
 from .settings import Settings, ask, with_settings
+from .trust import security_facts
 from .values import evidence
 from .wireguard import format_key
 
@@ -159,6 +160,7 @@ def status(settings: Settings) -> None:
     errors = result.pop("join_errors")
     size = result.pop("network_size")
     counters = result.pop("counters")
+    security = security_facts(result.pop("security"))
     facts = [
         (name.replace("_", " "), ", ".join(value) if isinstance(value, list) else value)
         for name, value in result.items()
@@ -166,7 +168,7 @@ def status(settings: Settings) -> None:
     if size:
         facts.append(("network size", ", ".join(f"{k} {v}" for k, v in size.items())))
     facts += [("cannot join through", f"{entry}: {why}") for entry, why in errors.items()]
-    print_facts(facts + sorted(counters.items()))
+    print_facts(facts + security + sorted(counters.items()))
 
 
 def register(app: typer.Typer) -> None:

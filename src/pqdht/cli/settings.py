@@ -8,14 +8,14 @@ import functools
 import inspect
 import os
 import typing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..config import Config
+from ..config import DEFENCES, Config, DefenceMode
 from ..daemon.control import ControlClient, LocalCaller, default_socket
 from ..daemon.requests import Caller, Request, Status
 from ..errors import ConfigError, ControlError, StorageError
@@ -32,6 +32,26 @@ def default_data_dir() -> Path:
     """Per user, by the XDG base directory specification."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "pqdht"
+
+
+def defences(given: Iterable[str]) -> dict[str, DefenceMode] | None:
+    """`NAME=MODE`, or `MODE` for all, a later one over an earlier; None where nothing is said.
+
+    Raises ConfigError for what is neither; names and modes are for `Config` to check.
+    """
+    modes: dict[str, Any] = {}
+    for text in given:
+        name, equals, mode = text.partition("=")
+        if equals:
+            modes[name] = mode
+        elif text in typing.get_args(DefenceMode):
+            modes |= dict.fromkeys(DEFENCES, text)
+        else:
+            listed = ", ".join(typing.get_args(DefenceMode))
+            raise ConfigError(
+                f"--defence takes NAME=MODE or one of {listed}, got {text!r:.80}", name="defence"
+            )
+    return modes or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +88,14 @@ class Settings:
         Path | None,
         typer.Option(envvar="PQDHT_CONTROL", help="Control socket.", show_default="<data-dir>/control.sock"),
     ] = None
+    defence: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="PQDHT_DEFENCE",
+            metavar="NAME=MODE",
+            help="Mode of one defence (enforce, observe, off), or MODE for all; may be repeated.",
+        ),
+    ] = None
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
 
@@ -77,6 +105,7 @@ class Settings:
             "provider": self.provider,
             "data_dir": self.data_dir,
             "bootstrap": tuple(self.bootstrap or ()),
+            "defences": defences(self.defence or ()),
         }
         chosen = {"network": self.network, "suite": self.suite}
         given |= {name: value for name, value in chosen.items() if value is not None}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from ..config import Config, Consistency
-from ..constants import BORN_MAX_AGE_DAYS, DAY_S
+from ..constants import BORN_MAX_AGE_DAYS, DAY_S, MS
 from ..errors import ConfigError, DecodeError, RecordInvalid
 from ..ids import NodeId, OwnerId, RecordId, parse_id
 from ..node.dht import SecureDHT
@@ -22,8 +22,11 @@ from ..node.publisher import STATE, Journal
 from ..peer_record import PeerRecord, peer_locator
 from ..records import Content, Locator, Named, Topic
 from ..storage.base import StoredRecord
+from ..trust.events import EventKind
+from ..trust.quarantine import Held
 from ..wire.codec import Decoder
 
+EVENTS_SHOWN = 50
 LOOKUP_LIMIT_S = Config().lookup_timeout_s
 """Seconds for one search; a PUT may place after it for as long again."""
 
@@ -243,6 +246,66 @@ class Ping(Request, frozen=True):
         return {"node": self.node, "rtt_s": await dht.ping(node)}
 
 
+class Verify(_Where, frozen=True):
+    """Cross-verify a value: ask all of the k closest.  The result, whatever its verdict."""
+
+    method = "verify"
+
+    async def run(self, dht: SecureDHT) -> dict[str, Any]:
+        return (await dht.verify(self.locator(dht), owner=self.owner_id)).as_dict()
+
+
+class Reputation(Request, frozen=True):
+    """What the node thinks of another."""
+
+    method = "reputation"
+    of_daemon = True
+    node: str
+
+    async def run(self, dht: SecureDHT) -> dict[str, Any]:
+        node = parse_id(self.node, "node id")
+        is_held = any(h.node == node for h in dht.quarantined())
+        return {"node": node.hex(), "score": dht.reputation(node), "quarantined": is_held}
+
+
+class Quarantine(Request, frozen=True):
+    """Whom the node leaves out, and why."""
+
+    method = "quarantine"
+    of_daemon = True
+
+    async def run(self, dht: SecureDHT) -> dict[str, Any]:
+        return {"quarantined": [_held(h) for h in dht.quarantined()]}
+
+
+class Lift(Request, frozen=True):
+    """Let a node out of quarantine."""
+
+    method = "lift"
+    of_daemon = True
+    node: str
+
+    async def run(self, dht: SecureDHT) -> dict[str, Any]:
+        node = parse_id(self.node, "node id")
+        return {"node": node.hex(), "lifted": dht.lift(node)}
+
+
+class Events(Request, frozen=True):
+    """The latest `limit` security events (of one kind) since the start, oldest first."""
+
+    method = "events"
+    of_daemon = True
+    limit: int = EVENTS_SHOWN
+    kind: str | None = None
+
+    async def run(self, dht: SecureDHT) -> dict[str, Any]:
+        kind, limit = event_kind(self.kind), self.limit
+        if limit < 1:
+            raise ConfigError(f"limit must be at least 1, got {limit}", name="limit")
+        found = [e for e in dht.anomalies() if kind is None or e.kind is kind]
+        return {"events": [e.as_dict() for e in found[-limit:]]}
+
+
 REQUESTS: tuple[type[Request], ...] = (
     Status,
     Table,
@@ -254,6 +317,11 @@ REQUESTS: tuple[type[Request], ...] = (
     FindPeer,
     FindNode,
     Ping,
+    Verify,
+    Reputation,
+    Quarantine,
+    Lift,
+    Events,
 )
 
 
@@ -272,6 +340,18 @@ def parse_request(method: str, params: Any) -> Request:
 def bootstrap_entries(dht: SecureDHT) -> list[str]:
     """What others write into `bootstrap` to join through this node."""
     return [f"{dht.node_id.hex()}@{address}" for address in dht.env.addresses]
+
+
+def event_kind(name: str | None) -> EventKind | None:
+    """A kind of security event by its name. Raises ConfigError."""
+    if name is None:
+        return None
+    try:
+        return EventKind(name)
+    except ValueError:
+        raise ConfigError(
+            f"no kind of event is named {name!r:.80}; there are {', '.join(EventKind)}", name="kind"
+        ) from None
 
 
 def _version() -> str:
@@ -307,6 +387,17 @@ def _stored(record: StoredRecord) -> dict[str, Any]:
         "timestamp": record.timestamp,
         "expires": record.expires,
         "size": record.size,
+    }
+
+
+def _held(held: Held) -> dict[str, Any]:
+    return {
+        "node": held.node.hex(),
+        "reason": held.reason,
+        "since": round(held.since * MS),
+        "until": round(held.until * MS),
+        "times": held.times,
+        "on_probation": held.is_on_probation,
     }
 
 

@@ -172,6 +172,7 @@ class SecureDHT:
     async def _close_parts(self, env: Environment) -> None:
         if self._env is not None or hasattr(self, "_peers"):
             await self._peers.close()
+            self._guard.close()
         await env.store.close()
 
     @property

@@ -8,13 +8,14 @@ file is where to look for how a liar might get an honest node thrown out.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..channel.hello import PeerHello
 from ..constants import MS
 from ..errors import Closed, DecodeError, DialHeldBack, EvidenceInvalid, RemoteError, WireCode
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
+from ..storage.eventfile import EventFile
 from ..trust.anomaly import Clocks, CloserAnswers, Figures, Referrals, ResponseTimes
 from ..trust.events import Detail, EventKind, EventLog, SecurityEvent
 from ..trust.modes import Mode
@@ -29,7 +30,7 @@ from ..trust.remembered import (
 from ..trust.reputation import Deed, Reputation
 from ..wire.contact import Contact
 from ..wire.messages import WireRecord
-from .environment import Environment
+from .environment import Environment, data_file
 
 if TYPE_CHECKING:
     from .exchange import Answer
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 REPUTATION = "trust/reputation"
 QUARANTINE = "trust/quarantine"
+EVENTS_FILE = "security.jsonl"
+"""In the data directory."""
 
 DISTRUST = 0.25
 """Whoever scores less is passed over in replica sets, also where the caps of quarantine leave it in the
@@ -77,6 +80,9 @@ class Guard:
         self._rates = InvalidRate()
         self._times, self._clocks = ResponseTimes(), Clocks()
         self._referrals, self._closer = Referrals(), CloserAnswers()
+        path = data_file(env.config, EVENTS_FILE)
+        self._file = None if path is None else EventFile(path)
+        self._end_file = None if self._file is None else self.subscribe(self._file.write)
         self._ranks = env.mode("reputation") is Mode.ENFORCE
         self._ranks_referrals = env.mode("referrals") is Mode.ENFORCE
 
@@ -259,6 +265,18 @@ class Guard:
     def subscribe(self, tell: Callable[[SecurityEvent], None]) -> Callable[[], None]:
         """Call `tell` at every event from now on; the result ends that."""
         return self.events.subscribe(tell)
+
+    def status(self) -> dict[str, Any]:
+        """Events by kind, and how many were written to the file (None without one), JSON-friendly."""
+        file = self._file
+        written = file and {"written": file.written, "dropped": file.dropped, "error": file.error}
+        return self.events.status() | {"file": written}
+
+    def close(self) -> None:
+        """Write nothing more."""
+        if self._file is not None and self._end_file is not None:
+            self._end_file()
+            self._file.close()
 
     # --- memory --------------------------------------------------------------------------------
 

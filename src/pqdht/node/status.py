@@ -38,6 +38,6 @@ def facts(
         "record_bytes": usage.bytes,
         "network_size": asdict(size) if size is not None else None,
         "quarantined": len(guard.held),
-        "security": guard.events.status(),
+        "security": guard.status(),
         "counters": dict(sorted(counters.items())),
     }

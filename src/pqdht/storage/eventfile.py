@@ -8,6 +8,7 @@ the last seconds may be missing.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -19,7 +20,7 @@ from typing import BinaryIO
 import msgspec
 
 from ..errors import StorageError
-from ..trust.events import SecurityEvent
+from ..trust.events import EventKind, SecurityEvent
 
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024
@@ -137,17 +138,22 @@ def old_files(path: Path, keep: int = KEEP) -> list[Path]:
     return [path.with_name(f"{path.name}.{number}") for number in range(1, keep + 1)]
 
 
-def read_events(path: Path, limit: int, *, keep: int = KEEP) -> EventsRead:
-    """The latest `limit` events of an event file and of those rotated from it; damaged lines are skipped.
+def read_events(
+    path: Path, limit: int, *, kind: EventKind | None = None, keep: int = KEEP
+) -> EventsRead:
+    """The latest `limit` events (of one kind) of an event file and of those rotated from it.
 
-    A file that is not there holds none.  Memory for `limit` events is needed.  Raises StorageError.
+    Damaged lines are skipped; a file that is not there holds none.  Memory for `limit` events
+    is needed.  Raises StorageError.
     """
     events: deque[SecurityEvent] = deque(maxlen=max(0, limit))
     damaged = 0
     for part in (*reversed(old_files(path, keep)), path):
         try:
+            if not stat.S_ISREG(part.stat().st_mode):
+                raise OSError(errno.EINVAL, "it is not a file")  # to open a pipe would wait for its writer
             with part.open("rb") as file:
-                damaged += _read(file, events)
+                damaged += _read(file, kind, events)
         except FileNotFoundError:
             continue
         except OSError as e:
@@ -155,8 +161,8 @@ def read_events(path: Path, limit: int, *, keep: int = KEEP) -> EventsRead:
     return EventsRead(list(events), damaged)
 
 
-def _read(file: BinaryIO, events: deque[SecurityEvent]) -> int:
-    """Append the events of one file; how many lines were damaged."""
+def _read(file: BinaryIO, kind: EventKind | None, events: deque[SecurityEvent]) -> int:
+    """Append the events (of one kind) of one file; how many lines were damaged."""
     damaged = 0
     while line := file.readline(MAX_LINE):
         is_whole = line.endswith(b"\n")
@@ -165,7 +171,7 @@ def _read(file: BinaryIO, events: deque[SecurityEvent]) -> int:
         event = _decode(line) if is_whole else None
         if event is None:
             damaged += 1
-        else:
+        elif kind is None or event.kind is kind:
             events.append(event)
     return damaged
 

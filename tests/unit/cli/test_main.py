@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from pqdht.cli.main import app
 from pqdht.daemon.requests import valid_until
 from pqdht.errors import ControlError, KeyFileError, ListenError, StorageError
 
-COMMANDS = "keygen id run put get delete announce find-peer ping table records status testnet".split()
+COMMANDS = (
+    "keygen id run put get delete announce find-peer ping table records status"
+    " verify reputation quarantine events testnet"
+).split()
 ID = "ab" * 32
 
 
 @pytest.fixture(autouse=True)
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BOOTSTRAP", "CONTROL", "DATA_DIR", "NETWORK", "PROVIDER", "SUITE", "LISTEN", "ADVERTISE"):
-        monkeypatch.delenv(f"PQDHT_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("PQDHT_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
 
 

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from pqdht.daemon.requests import REQUESTS, FindPeer, Get, Ping, Put, Status, parse_request
 from pqdht.errors import ConfigError
 
-METHODS = "status table records put get delete announce find_peer find_node ping".split()
+METHODS = (
+    "status table records put get delete announce find_peer find_node ping"
+    " verify reputation quarantine lift events"
+).split()
 
 
 def test_the_methods_are_all_there() -> None:
