@@ -53,6 +53,9 @@ class SizeEstimator:
         """(when, ascending distances)"""
         self._left_out: deque[float] = deque(maxlen=SAMPLES_MAX)
         """When samples were left out."""
+        self._fitted: tuple[list[tuple[int, ...]], SizeEstimate] | None = None
+        """The last estimate and its samples: it takes milliseconds, and is asked for far more often than a
+        sample comes."""
 
     def observe(self, target: bytes, closest: Iterable[bytes], now: float) -> None:
         """The closest nodes found around a random key, all paths united."""
@@ -79,8 +82,10 @@ class SizeEstimator:
         samples = self._recent(now)
         if len(samples) < SAMPLES_MIN:
             return None
-        nodes, low, high = _fit(samples)
-        return SizeEstimate(nodes, low, high, len(samples))
+        if self._fitted is None or self._fitted[0] != samples:
+            nodes, low, high = _fit(samples)
+            self._fitted = samples, SizeEstimate(nodes, low, high, len(samples))
+        return self._fitted[1]
 
     def region(self, now: float) -> int | None:
         """W, the mean distance of the k-th closest: records are also stored at every peer met within.

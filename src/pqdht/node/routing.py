@@ -24,8 +24,6 @@ from .guard import Guard
 
 REMEMBERED = "contacts"
 REMEMBERED_MOST = 512
-SIZE_AGE_S = 60.0
-"""An estimate takes milliseconds and changes slowly."""
 _decode_remembered = Decoder(tuple[Contact, ...], "remembered contacts", 4 * 1024 * 1024)
 
 
@@ -50,17 +48,12 @@ class Routing:
         guard.table = self.table
         self.sizes = SizeEstimator(params.k)
         guard.network_size = self.size
-        self._size: float | None = None
-        self._size_until = float("-inf")
         self.on_added: Callable[[VerifiedContact], None] = lambda _: None
 
     def size(self) -> float | None:
-        """The network's size as last estimated, at most `SIZE_AGE_S` ago; None where too little is known."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._size_until:
-            estimate = self.sizes.estimate(now)
-            self._size_until, self._size = now + SIZE_AGE_S, estimate.nodes if estimate is not None else None
-        return self._size
+        """How many nodes the network has, None where too little is known."""
+        estimate = self.sizes.estimate(asyncio.get_running_loop().time())
+        return estimate.nodes if estimate is not None else None
 
     # --- what sessions tell --------------------------------------------------------------------
 
