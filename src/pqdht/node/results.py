@@ -24,6 +24,8 @@ class Evidence:
     """The answer envelope, byte for byte."""
     request: bytes
     """The request envelope it answers, byte for byte."""
+    reputation: float = 0.5
+    """What this node thought of the answerer then: what decides between tied versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

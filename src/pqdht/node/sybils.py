@@ -43,24 +43,38 @@ class SybilWatch:
         closest = lookup.closest_known(self._env.params.k)
         return self._test.check(lookup.target, [c.node_id for c in closest], size)
 
+    def look_around(self) -> SybilFinding | None:
+        """The test at our own place in the table: whoever crowds there sees what we ask and store first."""
+        size = self._routing.size()
+        if size is None or self._env.mode("sybil_test") is Mode.OFF:
+            return None
+        k, own = self._env.params.k, self._env.identity.node_id
+        closest = self._routing.table.closest(own, k)
+        finding = self._test.check(own, [e.node_id for e in closest], size)
+        if finding is not None:
+            self._tell(own, finding, self.signs([Candidate(e.node_id, e.contact, e.group) for e in closest]))
+        return finding
+
     def alarm(self, lookup: Lookup[VerifiedContact]) -> SybilFinding | None:
         """The test once more where the lookup has ended; what it finds is counted and told."""
         finding = self.suspicion(lookup)
         if finding is None:
             return None
-        signs = self.signs(lookup.closest_known(self._env.params.k))
+        self._tell(lookup.target, finding, self.signs(lookup.closest_known(self._env.params.k)))
+        return finding
+
+    def _tell(self, target: bytes, finding: SybilFinding, signs: Sequence[Excess]) -> None:
         self._env.counters["sybil_alarms"] += 1
         self._guard.report(
             EventKind.SYBIL_ALARM,
             "sybil_test",
-            key=lookup.target.hex(),
+            key=target.hex(),
             divergence=round(finding.divergence, 3),
             threshold=finding.threshold,
             network_size=round(finding.network_size),
             prefix_lengths=" ".join(map(str, finding.cpls)),
             signs=" ".join(sign.name for sign in signs),
         )
-        return finding
 
     def signs(self, closest: Sequence[Candidate[VerifiedContact]]) -> list[Excess]:
         """In what else these nodes differ from those of our table: prefixes, age, stake."""
