@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 from pqdht.config import Consistency
+from pqdht.constants import TESTNET, ParameterSet
 from pqdht.errors import NotBootstrapped, NotConfirmed, NotFound
 from pqdht.identity.contact import ContactVerifier
 from pqdht.ids import distance
-from pqdht.kad.quorum import Verdict
-from pqdht.node import publisher
+from pqdht.kad.quorum import Confirmation, Verdict, confirm
+from pqdht.node import publisher, reader
 from pqdht.node.keeper import Keeper
 from pqdht.node.peers import Peers
 from pqdht.node.routing import Routing
@@ -25,9 +26,14 @@ from pqdht.records import Record, RecordVerifier, make_record
 from pqdht.storage.memory import MemoryStore
 from pqdht.testing.adversaries import Gang, enlist
 from pqdht.testing.loop import run as run_loop
-from tests.sim.harness import Net
+from tests.sim.harness import Net, with_limits
 
 T = TypeVar("T")
+
+
+def small(k: int = 8, **limits: Any) -> ParameterSet:
+    """A network with short buckets, so that few nodes fill them."""
+    return replace(with_limits(TESTNET, **limits), k=k)
 
 
 @dataclass
@@ -79,6 +85,12 @@ class Arena:
         """Where node `of`'s value stands."""
         return self.net.nodes[of].named(name).key()
 
+    def bystanders(self, key: bytes, but: Gang) -> list[int]:
+        """Honest nodes that hold nothing under a key, the farthest from it first."""
+        far = reversed(self.closest(key))
+        mine = (i for i in far if bytes(self.net.nodes[i].node_id) not in but.members)
+        return [i for i in mine if not self.net.nodes[i].env.store.get(key)]
+
     def enlist(self, name: str, *nodes: int, **options: Any) -> Gang:
         """Make nodes adversaries."""
         return enlist(name, [self.net.nodes[i] for i in nodes], Gang(seed=self.net.seed, **options))
@@ -108,6 +120,20 @@ def run(
 def without_signature_check() -> Iterator[None]:
     """Records are believed as they are."""
     with patch.object(RecordVerifier, "verify", lambda self, record: None):
+        yield
+
+
+@contextlib.contextmanager
+def with_plain_votes() -> Iterator[None]:
+    """Who says that nothing is there has a vote as well: more empty answers than full ones, and it is so."""
+
+    def vote(members: Any, holdings: Any, **options: Any) -> Confirmation:
+        found = confirm(members, holdings, **options)
+        if 2 * found.confirmations > found.units:
+            return found
+        return found._replace(verdict=Verdict.ABSENT, newest=None, repair=())
+
+    with patch.object(reader, "confirm", vote):
         yield
 
 

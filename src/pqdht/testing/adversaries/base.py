@@ -216,6 +216,11 @@ class Adversary:
         env = self._honest._env
         return env.identity.contact(env.addresses, with_key=with_key)
 
+    @property
+    def entry(self) -> str:
+        """The bootstrap entry through which others join at this node."""
+        return self.node.bootstrap_entry
+
     def history(self, key: bytes) -> list[WireRecord]:
         """What the gang knows to have been signed for a key and to be in force, oldest first."""
         return self.gang.history(key, self.now_ms)
