@@ -27,15 +27,14 @@ def test_a_week_of_tenure_against_a_week_of_draws(share: float, tenure: float, d
 
 
 def test_nodes_that_only_observe_draw_nothing() -> None:
-    async def three_hours(arena: Arena) -> int:
-        await asyncio.sleep(3 * 3600.0)
+    async def two_hours_and_more(arena: Arena) -> int:
+        await asyncio.sleep(9000.0)
         return sum(counter(n, "would_redraw") for n in arena.net.nodes)
 
     def trace(mode: DefenceMode) -> tuple[int, str]:
-        return run(three_hours, 14, seed=1, params=small(2), defences={"redraw": mode})
+        return run(two_hours_and_more, 12, seed=1, params=small(2), defences={"redraw": mode})
 
     none, off = trace("off")
     some, observed = trace("observe")
     assert (none, off) == (0, observed)
     assert some > 0
-    assert trace("enforce")[1] != off

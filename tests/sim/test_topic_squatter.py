@@ -9,7 +9,7 @@ from tests.sim.arena import Arena, run, small, without_one_per_node
 NODES, PLACES, HONEST = 12, 6, range(2, 6)
 
 
-async def scenario(arena: Arena) -> list[bytes | None]:
+async def scenario(arena: Arena) -> list[bytes]:
     """What a reader finds under the topic, where the squatter came first."""
     await arena.enlist("topic_squatter", 1, topic="vpn").act()
     for i in HONEST:
