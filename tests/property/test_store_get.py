@@ -26,9 +26,9 @@ from pqdht.identity.keys import OwnerIdentity
 from pqdht.kad.quorum import Verdict
 from pqdht.node.results import GetResult
 from pqdht.records import Named, Record
+from pqdht.testing.adversaries import Adversary, Claimer, Denier, Forger, Gang, Staler
 from pqdht.testing.loop import VirtualLoop, _cancel_all
 from pqdht.wire.messages import Store, Stored, WireRecord
-from tests.sim.adversary import Lie, corrupt
 from tests.sim.harness import Net, one_group, own_group
 
 NAME = "state"
@@ -67,7 +67,7 @@ class Network(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = VirtualLoop()
-        self.lies: dict[int, Lie] = {}
+        self.lies: dict[int, Adversary] = {}
         self.silent: dict[int, None] = {}
         self.has_crashed = False
         self.go(self._begin())
@@ -245,18 +245,17 @@ class Network(RuleBasedStateMachine):
         self.silent.clear()
 
     @precondition(lambda self: self.size > 1)
-    @rule(i=NODES, lie=st.sampled_from(Lie))
-    def turn_liar(self, i: int, lie: Lie) -> None:
+    @rule(i=NODES, lie=st.sampled_from([Denier, Staler, Forger, Claimer]))
+    def turn_liar(self, i: int, lie: type[Adversary]) -> None:
         i = self.node(i)
         if self.net.up[i]:
-            self.lies[i] = lie
-            corrupt(self.net.nodes[i], lie, self.history)
+            self.lies[i] = lie(self.net.nodes[i], Gang(history=self.history))
 
     @precondition(lambda self: self.lies)
     @rule()
     def repent(self) -> None:
-        for i in self.lies:
-            corrupt(self.net.nodes[i], None, self.history)
+        for liar in self.lies.values():
+            liar.repent()
         self.lies.clear()
 
     @rule(seconds=st.sampled_from([5.0, 90.0]))
@@ -297,7 +296,7 @@ class Network(RuleBasedStateMachine):
             return None
         if i in self.lies:
             past = book.in_force(self.net.clock())
-            return past[0] if past and self.lies[i] is Lie.STALE else None
+            return past[0] if past and isinstance(self.lies[i], Staler) else None
         kept = self.net.nodes[i]._keeper.find(book.locator.key(), book.owner.owner_id)
         return book.by_id(kept[0].record_id) if kept else None
 

@@ -11,12 +11,12 @@ import pytest
 
 from pqdht.errors import PqdhtError
 from pqdht.node.exchange import Answer
+from pqdht.testing.adversaries import Forger, Gang
 from pqdht.testing.loop import run
 from pqdht.trust.events import EventKind
 from pqdht.trust.evidence import EvidenceRule, collect
 from pqdht.trust.reputation import Deed
 from pqdht.wire.messages import FindNode, Nodes, Report, Reported
-from tests.sim.adversary import Lie, corrupt
 from tests.sim.harness import Net, contact, counter
 from tests.sim.reporters import answers, crafted, known, report, share
 from tests.sim.witness import Witness, accusations
@@ -72,7 +72,7 @@ def test_a_forger_is_proved_quarantined_and_told_of_once() -> None:
         wire = net.nodes[0]._publisher.last(net.nodes[0].named("x"), net.nodes[0].owner_id)
         assert wire is not None
         liar, victim = 5, 3
-        corrupt(net.nodes[liar], Lie.FORGE, lambda _: [wire.wire])
+        Forger(net.nodes[liar], Gang(history=lambda _: [wire.wire]))
         owner = net.nodes[0].owner_id
         with contextlib.suppress(PqdhtError):
             await net.nodes[victim].get("x", owner=owner, consistency="all", ignore_local=True)

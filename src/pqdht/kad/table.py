@@ -233,6 +233,17 @@ class Table(Generic[C]):
                 if self._admit(entry) is not None:
                     self._pool(entry)
 
+    def drawn_anew(self, now: float) -> int:
+        """How many places a draw would give to candidates, group limits aside.  Changes nothing."""
+        oldest = now - self._candidate_age_s
+        places = 0
+        for cpl in self._buckets:
+            drawn = self._outer(cpl)[(self.k + 1) // 2 :]
+            fresh = [e for e in self._drawable(cpl) if e.last_heard >= oldest]
+            lots = sorted([*drawn, *fresh], key=self._lot)[: len(drawn)]
+            places += sum(e.node_id in self._candidates for e in lots)
+        return places
+
     # --- questions -------------------------------------------------------------------------------
 
     def closest(

@@ -314,9 +314,9 @@ class Connection:
             replies.append(self.exchange.refusal(WireCode.BUSY, wait))
         else:
             self.exchange.serve(e, replies.append)
-        answer = fit_early(replies[0], self._env.suite)
+        answer = fit_early(replies[0], self._env.suite) if replies else None
         if answer is None:
-            return None  # the caller asks again in the session
+            return None  # it does not fit, or takes its time: the caller asks again in the session
         self._has_peer_signed = True
         self._env.counters["early_requests_served"] += 1
         return e, m, answer

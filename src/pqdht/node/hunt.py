@@ -43,7 +43,7 @@ class Hunt:
     """How many records were known when the rule held."""
     cursors: list[tuple[NodeId, bytes]] = field(default_factory=list)
     floor: int = 0
-    """The highest timestamp stored here when the GET began, where one owner's value is asked for."""
+    """The highest timestamp stored or seen here when the GET began, where one owner's value is asked for."""
     own: bool = False
     """Whether this node held a copy before the GET."""
     invalid: int = 0

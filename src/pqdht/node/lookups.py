@@ -98,6 +98,8 @@ class Lookups:
         """
         config, params = self._env.config, self._env.params
         is_disjoint = self._env.mode("disjoint_paths") is Mode.ENFORCE
+        if not is_disjoint:  # Kademlia as usual: it ends when the k closest of all have answered
+            end = max(end, params.k)
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
         wanted = max(params.k, config.paths * config.path_end)
         seeds = seeds or self._routing.seeds(target, wanted, last_resort=last_resort)

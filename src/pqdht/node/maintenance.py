@@ -235,8 +235,11 @@ class Maintenance:
 
     async def redraw(self) -> None:
         """Re-draw the half of each bucket that is not held by tenure (section 6)."""
-        if self._env.mode("redraw") is Mode.ENFORCE:
-            self._routing.table.redraw(asyncio.get_running_loop().time())
+        mode, now = self._env.mode("redraw"), asyncio.get_running_loop().time()
+        if mode is Mode.ENFORCE:
+            self._routing.table.redraw(now)
+        elif mode is Mode.OBSERVE:
+            self._env.counters["would_redraw"] += self._routing.table.drawn_anew(now)
 
     async def release(self) -> None:
         """Ask those whose quarantine is over for something that can be checked; free who answers well.

@@ -120,7 +120,8 @@ class Reader:
         hunt = Hunt(locator, owner, consistency, asyncio.get_running_loop().time())
         if owner is not None:
             # Now: what is stored here while we ask is newer than what others had when they answered.
-            hunt.floor = self._env.store.floor(locator.key(), owner)
+            seen = self._seen.get((bytes(locator.key()), bytes(owner)), 0)
+            hunt.floor = max(seen, self._env.store.floor(locator.key(), owner))
         if not ignore_local:
             for kept in self._keeper.find(locator.key(), owner):
                 self._take(hunt, self._env.identity.node_id, to_wire(kept))
@@ -338,7 +339,10 @@ class Reader:
 
     @staticmethod
     def _is_final(hunt: Hunt, confirmation: Confirmation) -> bool:
-        return confirmation.verdict in (Verdict.CONFIRMED, Verdict.FIRST, Verdict.ALONE)
+        """Whether no more need be asked: not where all that was found is older than what was seen here."""
+        newest = confirmation.newest
+        is_behind = newest is not None and newest.timestamp < hunt.floor
+        return confirmation.verdict in (Verdict.CONFIRMED, Verdict.FIRST, Verdict.ALONE) and not is_behind
 
     async def _turn_pages(self, hunt: Hunt) -> None:
         """Fetch what did not fit into the first page of a crowded topic."""

@@ -20,9 +20,9 @@ from pqdht.node.handlers import to_wire
 from pqdht.node.hunt import Hunt
 from pqdht.node.identities import load_or_make_node
 from pqdht.records import Content, Named, Record, Topic
+from pqdht.testing.adversaries import Forger, Gang, Staler
 from pqdht.testing.loop import run
 from pqdht.wire.messages import Body, FindValue, Receipt, Store, Stored, Values
-from tests.sim.adversary import Lie, corrupt
 from tests.sim.harness import Net, counter
 
 
@@ -82,7 +82,7 @@ def test_liars_who_refuse_the_newest_leave_it_contested_and_never_win() -> None:
         await plant(net, old, 0, 1, 2, 3, 4)
         await plant(net, new, 4)
         for i in range(4):
-            corrupt(net.nodes[i], Lie.STALE, lambda key: [old.wire, new.wire])
+            Staler(net.nodes[i], Gang(history=lambda key: [old.wire, new.wire]))
         how = {"owner": owner.owner_id, "ignore_local": True, "consistency": "all"}
         result = await net.nodes[5].get("x", **how)  # type: ignore[arg-type]
         assert (result.value, result.repaired) == (b"new", 4)  # they sign that they took it
@@ -142,13 +142,14 @@ def test_forgeries_are_disbelieved_and_named() -> None:
         await net.nodes[0].put("x", b"1")
         owner = net.nodes[0].owner_id
         history = [r for n in net.nodes for r in n._keeper.find(Named(owner, "x").key())][:1]
+        forgers = []
         for node in net.nodes[:4]:
-            corrupt(node, Lie.FORGE, lambda key: [to_wire(r) for r in history])
+            forgers.append(Forger(node, Gang(history=lambda key: [to_wire(r) for r in history])))
         with pytest.raises(NotFound) as e:
             await net.nodes[4].get("x", owner=owner, ignore_local=True)
         assert e.value.result.verdict is Verdict.INVALID_ONLY
         assert net.nodes[4].status()["counters"]["records_disbelieved.BAD_RECORD"] >= 4
-        corrupt(net.nodes[0], None, lambda key: [])
+        forgers[0].repent()
         with pytest.raises(NotFound):
             await net.nodes[4].get("y", owner=owner)
         await net.close()
@@ -167,7 +168,7 @@ def test_a_rollback_is_noticed_and_contested() -> None:
         reader = net.nodes[5]
         assert (await reader.get("x", owner=owner.owner_id, ignore_local=True)).value == b"new"
         for i in range(5):
-            corrupt(net.nodes[i], Lie.STALE, lambda key: [old.wire])
+            Staler(net.nodes[i], Gang(history=lambda key: [old.wire]))
         with pytest.raises(NotConfirmed) as e:
             await reader.get("x", owner=owner.owner_id, ignore_local=True)
         assert e.value.result.rollback_from == now + 1
@@ -279,7 +280,7 @@ def test_one_address_group_cannot_confirm_an_old_version_alone() -> None:
         await plant(net, old, *range(6, 14))
         await plant(net, new, *range(5))
         for i in range(6, 14):
-            corrupt(net.nodes[i], Lie.STALE, lambda key: [old.wire, new.wire])
+            Staler(net.nodes[i], Gang(history=lambda key: [old.wire, new.wire]))
         result = await net.nodes[5].get(at, owner=owner.owner_id, ignore_local=True, consistency="all")
         assert (result.value, result.verdict, result.repaired) == (b"new", Verdict.CONFIRMED, 0)
         assert (result.confirmations, result.holders) == (4, 5)  # the eight are one unit
