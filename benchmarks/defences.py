@@ -1,7 +1,8 @@
 """What the defences cost where nobody attacks: the same GETs with all of them on, and with all of them off.
 
 Two networks in this process take turns of `TURN` GETs, so that the machine is the same to both.  Off is what
-`Config(defences="off")` is: also one path instead of four, so that the ratio includes disjointness.
+`Config(defences="off")` is: also Kademlia's one path, which ends when the k closest of all have answered,
+instead of four of their own.
 """
 
 from __future__ import annotations

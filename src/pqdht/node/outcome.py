@@ -32,6 +32,10 @@ class Outcomes:
         self._guard = guard
         self._seen: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
 
+    def seen(self, key: bytes, owner: bytes) -> int:
+        """The newest timestamp an earlier GET found there, 0 if none."""
+        return self._seen.get((bytes(key), bytes(owner)), 0)
+
     def result(self, hunt: Hunt, slot: bytes, confirmation: Confirmation) -> GetResult:
         newest = confirmation.newest
         record = hunt.record(newest.record_id) if newest is not None else None
