@@ -269,7 +269,7 @@ class ContactVerifier:
             self._verified.move_to_end(contact)
             self.hits += 1
             return kept
-        # A handshake proves a contact before it tells addresses and stake: nothing else has to be checked again.
+        # A handshake proves a contact before it tells addresses and stake: no need to check the rest again.
         elsewhere = self._verified.get(msgspec.structs.replace(contact, addresses=(), stake=None))
         if elsewhere is not None:
             check_born(contact.born, now_ms)
