@@ -53,6 +53,13 @@ class Child:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.first: dict[str, Any] = {}
+        """What it said when it was ready."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     @classmethod
     async def start(cls, module: str, *arguments: str, cpus: set[int]) -> Child:
@@ -63,7 +70,7 @@ class Child:
         child = cls(process)
         os.sched_setaffinity(process.pid, cpus)
         try:
-            await child.read()
+            child.first = await child.read()
         except BaseException:
             await child.close()
             raise

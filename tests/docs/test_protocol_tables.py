@@ -34,7 +34,8 @@ from pqdht.crypto.labels import FIRST_FLIGHT_MASK, MESSAGE, tagged_hash
 from pqdht.crypto.providers import get_provider
 from pqdht.envelope import signed_bytes
 from pqdht.errors import WireCode
-from pqdht.node.peers import COSTS
+from pqdht.identity import stake
+from pqdht.node.tolls import CLASSES, COSTS, SHARES, Work
 from pqdht.records import record
 from pqdht.trust.evidence import EvidenceRule
 from pqdht.wire import contact, messages
@@ -342,6 +343,19 @@ def test_constants() -> None:
 def test_costs_of_requests() -> None:
     costs = [(MessageType(t).name, str(base), str(per_kib)) for t, (base, per_kib) in COSTS.items()]
     assert column("costs", 0, 1, 2) == costs
+    assert column("costs", 3) == [(CLASSES.get(t, Work.READ).value,) for t in COSTS]
+
+
+def test_shares_of_the_classes() -> None:
+    assert column("shares", 0, 1) == [(work.value, str(part)) for work, part in SHARES.items()]
+
+
+def test_stake() -> None:
+    assert column("stake", 0, 1) == [("0", "1"), ("1", "4"), ("5", "8"), ("13", "32")]
+    assert sum(int(size) for _, size in column("stake", 0, 1)) == stake.SIZE
+    for bits, share, hours in column("stake shares", 0, 1, 2):
+        assert share == f"{stake.share(int(bits)):.2f}"
+        assert float(hours) == pytest.approx(2 ** int(bits) * RUN_S, rel=0.06)
 
 
 RUN_S = 133e-6

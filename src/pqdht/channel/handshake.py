@@ -74,6 +74,7 @@ class HandshakeParams:
     verifier: ContactVerifier
     addresses: tuple[str, ...] = ()
     """Where we can be reached, as text."""
+    stake: bytes | None = None
     features: int = 0
     versions: tuple[int, int] = (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION)
     """The oldest and the newest envelope version we speak."""
@@ -466,7 +467,7 @@ class Handshake:
     def _address_part(self, with_key: bool = False) -> AddressPart:
         params = self._params
         key = params.identity.signing.public if with_key else None
-        return AddressPart(params.addresses, self._observed, params.certificate, key)
+        return AddressPart(params.addresses, self._observed, params.certificate, key, params.stake)
 
     def session(self, padding: Padding) -> Session:
         """The transport phase; it begins with what was received beyond the last message."""

@@ -14,7 +14,7 @@ from ..errors import HandshakeFailed, WireCode
 from ..identity.keys import public_key_hash
 from ..ids import NodeId
 from ..wire.codec import U8, U16, U32, U63, Bytes8, Bytes32, Decoder, Struct
-from ..wire.contact import AddressText, Contact
+from ..wire.contact import AddressText, Contact, StakeBytes
 
 MAX_EARLY = 16 * 1024
 """Bytes of an envelope inside a handshake message."""
@@ -48,6 +48,7 @@ class AddressPart(Struct, frozen=True):
     observed: Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
     certificate: Bytes32 | None = None
     signing_key: SigningKeyBytes | None = None
+    stake: StakeBytes | None = None
 
 
 class Payload(Struct, frozen=True):
@@ -78,7 +79,7 @@ class PeerHello:
 
     node_id: NodeId
     contact: Contact
-    """As others would be told of it, with its KEM key; addresses once they came."""
+    """As others would be told of it, with its KEM key; addresses and stake once they came."""
     signing_key: bytes
     """Empty after NEED_KEY, until the address part brings it."""
     kem_key: bytes
@@ -109,7 +110,7 @@ class PeerHello:
             check_key(key, self.contact.signing_key_hash)
         return replace(
             self,
-            contact=msgspec.structs.replace(self.contact, addresses=part.addresses),
+            contact=msgspec.structs.replace(self.contact, addresses=part.addresses, stake=part.stake),
             signing_key=self.signing_key if key is None else key,
             observed=part.observed,
             certificate=part.certificate,

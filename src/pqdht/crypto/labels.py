@@ -12,6 +12,7 @@ from hashlib import sha3_256
 NETWORK_TAG = b"pqdht/1/network-tag\0"
 PUZZLE_COMMIT = b"pqdht/1/puzzle-commit\0"
 PUZZLE_SALT = b"pqdht/1/puzzle-salt\0"
+STAKE = b"pqdht/1/stake\0"
 NODE_ID = b"pqdht/1/node-id\0"
 OWNER_ID = b"pqdht/1/owner-id\0"
 KEY_HASH = b"pqdht/1/public-key-hash\0"

@@ -21,6 +21,7 @@ from ..ids import NodeId, leading_zero_bits
 from ..wire.address import Address, parse_address
 from ..wire.contact import ADDRESS_ROOM, Contact
 from .keys import born_day, public_key_hash
+from .stake import check_epoch, parse_stake, verify_stake
 
 _MADE_HERE: Final = object()
 VERIFIED_KEPT = 4096
@@ -221,6 +222,7 @@ class ContactVerifier:
         self._network_tag = network_tag
         self._rules = _Rules(suite.kem, params.private_addresses)
         self._verdicts = VerdictCache(cache_size)
+        self._stakes = VerdictCache(cache_size)
         self._verified: OrderedDict[Contact, VerifiedContact] = OrderedDict()
         self._verified_most = min(cache_size, VERIFIED_KEPT)
         self.argon2_runs = 0
@@ -267,12 +269,12 @@ class ContactVerifier:
             self._verified.move_to_end(contact)
             self.hits += 1
             return kept
-        # A handshake proves a contact before it tells its addresses: nothing else has to be checked again.
-        elsewhere = self._verified.get(msgspec.structs.replace(contact, addresses=()))
+        # A handshake proves a contact before it tells addresses and stake: no need to check the rest again.
+        elsewhere = self._verified.get(msgspec.structs.replace(contact, addresses=(), stake=None))
         if elsewhere is not None:
             check_born(contact.born, now_ms)
             self.hits += 1
-            checked = elsewhere.with_addresses(contact.addresses)
+            checked = _verified(elsewhere.node_id, contact, contact.addresses, self._rules)
         else:
             self.check_cheap(contact, now_ms)
             node_id = self.claimed_id(contact)
@@ -299,6 +301,34 @@ class ContactVerifier:
             self.hits += 1
             if not known:
                 raise BadPuzzle("the node id's puzzle digest is false")
+
+    def stake_bits(self, node_id: bytes, stake: bytes | None, now_ms: int) -> int:
+        """The bits of a node's stake, 0 where there is none that holds: a false one is none, and no fault.
+
+        At most one Argon2id, and only for who asks; both outcomes are cached, whatever the time.
+        """
+        if stake is None:
+            return 0
+        try:
+            read = parse_stake(stake)
+            check_epoch(read, now_ms)
+        except BadPuzzle:
+            return 0
+        if not read.bits:
+            return 0
+        key = node_id + stake
+        known = self._stakes.get(key)
+        if known is None:
+            self.argon2_runs += 1
+            try:
+                verify_stake(self._provider, self._network_tag, node_id, stake, now_ms)
+                known = True
+            except BadPuzzle:
+                known = False
+            self._stakes.put(key, known)
+        else:
+            self.hits += 1
+        return read.bits if known else 0
 
 
 def _cache_key(node_id: NodeId, contact: Contact) -> bytes:

@@ -67,7 +67,13 @@ class NodeIdentity:
         """Leading zero bits of the puzzle's digest."""
         return leading_zero_bits(self.digest)
 
-    def contact(self, addresses: tuple[str, ...] = (), features: int = 0, with_key: bool = False) -> Contact:
+    def contact(
+        self,
+        addresses: tuple[str, ...] = (),
+        features: int = 0,
+        with_key: bool = False,
+        stake: bytes | None = None,
+    ) -> Contact:
         """How others are told of this node."""
         return Contact(
             signing_key_hash=self.signing_key_hash,
@@ -78,6 +84,7 @@ class NodeIdentity:
             addresses=addresses,
             kem_key=self.kem.public if with_key else None,
             features=features,
+            stake=stake,
         )
 
 

@@ -10,6 +10,7 @@ import asyncio
 from enum import IntEnum
 
 from ..channel.handshake import Handshake, HandshakeMessage, PeerHello
+from ..channel.hello import AddressPart
 from ..channel.session import Frame, FrameKind, Session
 from ..envelope import ZEROS, is_request
 from ..errors import HandshakeFailed, PeerTimeout, PeerUnreachable, RemoteError, WireCode
@@ -445,6 +446,12 @@ class Connection:
     def keepalive(self) -> None:
         """About 40 bytes that say we are here."""
         self._send_frame(FrameKind.KEEPALIVE, b"")
+
+    def tell(self, addresses: tuple[str, ...], stake: bytes | None) -> None:
+        """Say anew where we are and what our stake is."""
+        if self.is_proven:
+            part = AddressPart(addresses, str(self.link.remote), stake=stake)
+            self._send_frame(FrameKind.ADDRESSES, encode(part))
 
     def send_envelope(self, raw: bytes) -> None:
         """One envelope to the peer; dropped silently after the end."""

@@ -72,6 +72,8 @@ class Environment:
     """ms since the epoch."""
     addresses: tuple[str, ...] = ()
     """What our contact says, once listening."""
+    stake: bytes | None = None
+    """Of this week, once it is found."""
 
     def __post_init__(self) -> None:
         self.started = self.clock()

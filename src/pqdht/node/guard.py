@@ -19,7 +19,7 @@ from ..storage.eventfile import EventFile
 from ..trust.anomaly import Clocks, CloserAnswers, Figures, Referrals, ResponseTimes
 from ..trust.events import Detail, EventKind, EventLog, SecurityEvent
 from ..trust.modes import Mode
-from ..trust.quarantine import Held, Outcome, Quarantine, TableView
+from ..trust.quarantine import FIRST_S, Held, Outcome, Quarantine, TableView
 from ..trust.rates import InvalidRate
 from ..trust.remembered import (
     decode_quarantine,
@@ -75,8 +75,8 @@ class Guard:
         self.quarantine = Quarantine(env.mode("quarantine"))
         self.held: dict[bytes, None] = {}
         """Who is in quarantine: not asked, not passed on, not counted."""
-        self._suspects: dict[bytes, None] = {}
-        """Whoever gave wrong data in this run."""
+        self._suspects: dict[bytes, float] = {}
+        """Whoever gave wrong data in this run -> until when it is left out whatever its score, in seconds."""
         self._rates = InvalidRate()
         self._times, self._clocks = ResponseTimes(), Clocks()
         self._referrals, self._closer = Referrals(), CloserAnswers()
@@ -116,7 +116,7 @@ class Guard:
         return self.held | dict.fromkeys(bad) if bad and others >= OTHERS_LEAST else self.held
 
     def _is_distrusted(self, node: bytes) -> bool:
-        if self._ranks and self.score(node) < DISTRUST:
+        if self._now() < self._suspects[node] or (self._ranks and self.score(node) < DISTRUST):
             return True
         del self._suspects[node]  # time has passed, and nothing more was found
         return False
@@ -177,8 +177,8 @@ class Guard:
             self.accuse(answer.peer, answer.envelope, answer.request, item)
         node = answer.node_id
         self.reputation.observe(node, Deed.INVALID, self._now())
-        if self.score(node) < DISTRUST and len(self._suspects) < SUSPECTS_MOST:
-            self._suspects[node] = None
+        if self.score(node) < DISTRUST:
+            self._suspect(node)
         self.report(EventKind.INVALID_DATA, "invalid_rate", node, answer.group, error=str(error))
         mode = self._env.mode("invalid_rate")
         if mode is not Mode.OFF and self._rates.observe(node, valid=False):
@@ -204,6 +204,10 @@ class Guard:
         if self._env.mode("reports") is Mode.ENFORCE:
             self.reputation.observe(node, Deed.PRAISED, self._now(), self.score(by))
 
+    def _suspect(self, node: bytes, until: float = 0.0) -> None:
+        if node in self._suspects or len(self._suspects) < SUSPECTS_MOST:
+            self._suspects[node] = max(until, self._suspects.get(node, 0.0))
+
     def hold(self, node: NodeId, group: str, detector: str) -> None:
         """A detector says quarantine: do so if its mode and the caps allow."""
         if self._env.mode(detector) is not Mode.ENFORCE:
@@ -214,6 +218,8 @@ class Guard:
         if outcome is Outcome.HELD:
             self.report(EventKind.QUARANTINED, detector, node, group)
         elif outcome is Outcome.CAPPED:
+            # Who lies every third time keeps a middling score: the caps must not keep it in replica sets.
+            self._suspect(node, self._now() + FIRST_S)
             self.report(EventKind.QUARANTINE_CAPPED, detector, node, group)
         elif outcome is Outcome.OBSERVED:
             self.report(EventKind.ANOMALY, "quarantine", node, group, reason=detector)

@@ -11,6 +11,7 @@ import msgspec
 
 from ..constants import KNOWN_PREFIX, MAX_CONTACTS, MAX_HAVE, MAX_MESSAGE, MAX_PAGE, MAX_STORE_RECORDS
 from ..errors import Closed, StorageError, WireCode
+from ..identity.stake import share
 from ..storage.base import StoredRecord
 from ..wire.codec import encode
 from ..wire.contact import Contact
@@ -91,8 +92,12 @@ class Handlers:
         def is_refresh(key: bytes) -> bool:
             return sender is not None and self._routing.is_among_closest(sender, key)
 
+        bits = 0
+        if conn.peer is not None:
+            stake = conn.peer.contact.stake
+            bits = self._env.contacts.stake_bits(conn.peer.node_id, stake, self._env.clock())
         receipts = await self._keeper.keep(
-            body.records, conn.group, replica=body.replica, is_refresh=is_refresh
+            body.records, conn.group, replica=body.replica, is_refresh=is_refresh, share=share(bits)
         )
         self._env.counters["stores_served"] += 1
         reply(Stored(tuple(receipts), self._env.clock()))

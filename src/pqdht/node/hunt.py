@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..config import Consistency
@@ -79,9 +80,12 @@ class Hunt:
         """Every slot with a record, ascending."""
         return sorted({self._slot(r) for r in self.records.values()})
 
-    def slots_to_list(self, day: int, most: int) -> list[bytes]:
+    def slots_to_list(
+        self, day: int, most: int, stake_bits: Callable[[bytes, bytes | None], int] = lambda node, stake: 0
+    ) -> list[bytes]:
         """Of a topic: per node id the slot it wrote last, and of those the `most` best ranked; ascending.
 
+        `stake_bits(node id, stake)`.  Who wrote from which address group only storers know.
         A node id costs a puzzle and an owner costs nothing, so one node may not fill the list.
         """
         newest: dict[bytes, Record] = {}
@@ -91,7 +95,13 @@ class Hunt:
         for record in newest.values():
             node = bytes(record.node_id or record.owner_id)
             written[node] = max(written.get(node, record), record, key=_age)
-        best = sorted(written, key=lambda node: topic_rank(self.locator.key(), node, day))[:most]
+
+        def rank(node: bytes) -> tuple[int, bytes]:
+            proof = written[node].node
+            bits = stake_bits(node, proof.contact.stake) if proof is not None else 0
+            return topic_rank(self.locator.key(), node, day, bits)
+
+        best = sorted(written, key=rank)[:most]
         return sorted(self._slot(written[node]) for node in best)
 
     @staticmethod

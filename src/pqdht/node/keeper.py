@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from ..constants import MS
+from ..constants import DAY_MS, MS
 from ..errors import Closed, RecordInvalid, StorageError, StorageFull, WireCode
 from ..identity.contact import VerdictCache
 from ..ids import Key
-from ..records import Kind, Record, topic_rank
+from ..records import Candidate, Kind, Record, topic_order, topic_stake
 from ..storage.base import Floor, StoredRecord, Usage
 from ..wire.messages import Receipt, WireRecord
 from .environment import Environment
@@ -23,6 +23,10 @@ NO_OWNER = bytes(32)
 """The owner slot of content records: whoever publishes them, there is one per key."""
 SOUND_KEPT = 65_536
 """Stored records known to verify, by 16 bytes each."""
+PASSED_ON = "via "
+"""Before the group of a fellow holder that passes on a topic record: that has a quota of its own, and is not
+one of the group's two places under the topic."""
+STAKES_KEPT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Keeper:
         """Accepted, and on its way to the disk."""
         self._refreshed: dict[bytes, int] = {}
         self._sound = VerdictCache(SOUND_KEPT)
+        self._stakes: dict[bytes, bytes | None] = {}
+        """record id of a topic record -> the stake it shows"""
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -108,9 +114,11 @@ class Keeper:
         *,
         replica: bool = False,
         is_refresh: Callable[[bytes], bool] = lambda _: False,
+        share: float = 1.0,
     ) -> list[Receipt]:
         """Check, decide, commit; one receipt per record, in order.  Never raises for a bad record.
 
+        `share`: times the quota of its address group that the sender may fill.
         `is_refresh(key)`: whether the sender is one who places records for all holders of a key.
         Only then, or if the record is new here, does storing it count as its replication: anybody
         can send back what we hold, and would end its replication by that.
@@ -118,7 +126,7 @@ class Keeper:
         records: list[Record | None] = []
         decisions: list[Decision] = []
         for wire in wires:
-            record, decision = self._judge(wire, group, replica)
+            record, decision = self._judge(wire, _Sender(group, replica, is_refresh, share))
             records.append(record)
             decisions.append(decision)
             if decision.put is not None:
@@ -161,7 +169,7 @@ class Keeper:
             return
         self._env.counters["records_stored"] += len(puts)
 
-    def _judge(self, wire: WireRecord, group: str, replica: bool) -> tuple[Record | None, Decision]:
+    def _judge(self, wire: WireRecord, sender: _Sender) -> tuple[Record | None, Decision]:
         now = self._env.clock()
         records = self._env.records
         record: Record | None = None
@@ -173,7 +181,7 @@ class Keeper:
             self._env.counters[f"records_refused.{e.code.name}"] += 1
             return record, Decision(e.code)
         try:
-            decision = self._decide(record, group, replica, now)
+            decision = self._decide(record, sender, now)
         except (StorageError, Closed):
             decision = Decision(WireCode.INTERNAL)
         if decision.code != WireCode.OK:
@@ -187,7 +195,7 @@ class Keeper:
         if len(self._refreshed) > 65_536:
             del self._refreshed[next(iter(self._refreshed))]
 
-    def _decide(self, record: Record, group: str, replica: bool, now: int) -> Decision:
+    def _decide(self, record: Record, sender: _Sender, now: int) -> Decision:
         owner = _slot(record)
         under_way = self._pending.get((record.key, owner))
         pending = under_way.put if under_way is not None else None
@@ -200,9 +208,9 @@ class Keeper:
         ):
             # What is still on its way to the disk is written once more: this receipt promises it too.
             return under_way or Decision(WireCode.OK, held.expires)
-        if record.kind != Kind.CONTENT and (refusal := self._order(record, owner, held, replica)):
+        if record.kind != Kind.CONTENT and (refusal := self._order(record, owner, held, sender.replica)):
             return Decision(refusal, held.expires if held is not None else 0)
-        return self._room(record, owner, group, held, now)
+        return self._room(record, owner, sender, held, now)
 
     def _order(
         self, record: Record, owner: bytes, held: StoredRecord | None, replica: bool
@@ -223,10 +231,10 @@ class Keeper:
         return None
 
     def _room(
-        self, record: Record, owner: bytes, group: str, held: StoredRecord | None, now: int
+        self, record: Record, owner: bytes, sender: _Sender, held: StoredRecord | None, now: int
     ) -> Decision:
         """Quotas per owner, group, key and in all; the place of the version it replaces is free."""
-        limits, store = self._limits, self._env.store
+        limits, store, group = self._limits, self._env.store, sender.group_for(record)
         more = 0 if held is not None else 1
         growth = record.size - (held.size if held is not None else 0)
         # Accepted records that are not on disk yet count too, or one STORE of many would pass any quota.
@@ -243,15 +251,14 @@ class Keeper:
             mine = [d for d in others if d.put is not None and d.put.group == group]
             more_here, growth_here = (more, growth) if is_mine else (1, record.size)
             used = store.usage_of_group(group)
-            if not _fits(
-                used, mine, more_here, growth_here, limits.records_per_group, limits.bytes_per_group
-            ):
+            most = int(limits.records_per_group * sender.share), int(limits.bytes_per_group * sender.share)
+            if not _fits(used, mine, more_here, growth_here, *most):
                 return Decision(WireCode.QUOTA)
         if store.usage().bytes + sum(d.growth for d in others) + growth > limits.bytes_total:
             return Decision(WireCode.STORAGE_FULL)
         remove: tuple[tuple[bytes, bytes], ...] = ()
         if record.kind == Kind.TOPIC and held is None:
-            loser = self._topic_loser(record, now)
+            loser = self._topic_loser(record, now, group)
             if loser is None:
                 return Decision(WireCode.TOPIC_FULL)
             remove = loser
@@ -271,10 +278,13 @@ class Keeper:
         )
         return Decision(WireCode.OK, expires, put, remove, more, growth)
 
-    def _topic_loser(self, record: Record, now: int) -> tuple[tuple[bytes, bytes], ...] | None:
+    def _topic_loser(
+        self, record: Record, now: int, group: str = ""
+    ) -> tuple[tuple[bytes, bytes], ...] | None:
         """Who makes room under a topic key: () if there is room, None if the newcomer ranks last.
 
-        One record per node id, whoever owns it; when full, never age or reputation decides.
+        One record per node id, whoever owns it; when full: two of an address group, then stake, then a
+        daily hash.  Never age or reputation.
         """
         kept = {r.owner: r for r in self._env.store.get(record.key)}
         for d in self._pending.values():
@@ -291,12 +301,39 @@ class Keeper:
             return tuple((r.key, r.owner) for r in same_node)
         if len(held) < self._limits.records_per_key:
             return ()
-        day = now // 86_400_000
-        worst = max(held, key=lambda r: topic_rank(r.key, r.node, day))
         assert record.node_id is not None
-        if topic_rank(record.key, record.node_id, day) >= topic_rank(worst.key, worst.node, day):
-            return None
-        return ((worst.key, worst.owner),)
+        newcomer = self._candidate(
+            record.owner_id, record.node_id, group, record.record_id, record.wire.tbs, now
+        )
+        rivals = [self._candidate(r.owner, r.node, r.group, r.record_id, r.tbs, now) for r in held]
+        last = topic_order(record.key, now // DAY_MS, [newcomer, *rivals])[-1]
+        return None if last is newcomer else ((record.key, last.owner),)
+
+    def _candidate(
+        self, owner: bytes, node: bytes, group: str, record_id: bytes, tbs: bytes, now: int
+    ) -> Candidate:
+        if record_id not in self._stakes:
+            if len(self._stakes) >= STAKES_KEPT:
+                del self._stakes[next(iter(self._stakes))]
+            self._stakes[record_id] = topic_stake(tbs)
+        bits = self._env.contacts.stake_bits(node, self._stakes[record_id], now)
+        counts = self._env.params.address_groups and not group.startswith(PASSED_ON)
+        return Candidate(owner, node, group if counts else "", bits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Who brings records."""
+
+    group: str
+    replica: bool
+    is_refresh: Callable[[bytes], bool]
+    share: float
+
+    def group_for(self, record: Record) -> str:
+        """Whose quota a record counts against."""
+        is_passed_on = record.kind == Kind.TOPIC and self.replica and self.is_refresh(record.key)
+        return PASSED_ON + self.group if is_passed_on and self.group else self.group
 
 
 def _slot(record: Record) -> bytes:

@@ -29,6 +29,7 @@ from .lookups import Lookups, Walk
 from .peers import Peers
 from .publisher import Publisher
 from .routing import Routing
+from .staking import Staker
 
 log = logging.getLogger("pqdht.maintenance")
 
@@ -43,6 +44,7 @@ WALKS_PER_CHECK = 4
 """Every so many walks one is done twice: from the table, and from elsewhere."""
 STRANGERS_LEAST, STRANGERS_MOST = 3, 12
 """Nodes from which the second walk begins."""
+STAKE_S = 15.0
 REFRESH_ASKED = 2
 REFRESH_MET = 4
 """Nodes asked for the refresh of a full bucket, and nodes dialled that they name, each of its own group."""
@@ -78,6 +80,7 @@ class Maintenance:
         self._keeper = keeper
         self._lookups = lookups
         self._publisher = publisher
+        self._staker = Staker(env, peers.set_stake)
         self._tasks: list[asyncio.Task[None]] = []
         self._walks = WalkCheck()
         self._handovers: asyncio.Queue[VerifiedContact] = asyncio.Queue(maxsize=256)
@@ -97,6 +100,8 @@ class Maintenance:
             (self._publisher.retry, lambda: RETRY_S),
             (self._publisher.republish, lambda: min(60.0, config.republish_interval_s)),
         ]
+        if config.stake_bits:
+            chores.append((self._staker.renew, lambda: STAKE_S))
         loop = asyncio.get_running_loop()
         self._started = loop.time()
         self._tasks = [loop.create_task(self._every(chore, interval)) for chore, interval in chores]

@@ -24,10 +24,10 @@ from ..errors import (
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..transport.base import Link, LinkHandler
-from ..trust.admission import CostLimiter, DialLimiter
+from ..trust.admission import DialLimiter
 from ..trust.modes import Mode
 from ..wire.address import Address
-from ..wire.messages import Body, MessageType, WireRecord
+from ..wire.messages import Body, WireRecord
 from .connection import Connection
 from .doorway import Doorway
 from .environment import Environment
@@ -37,18 +37,8 @@ from .keyring import KeyRing, Recent
 from .places import Places
 from .signing import MessageSigner, MessageVerifier
 from .timeouts import DIAL_TRIPS, RoundTrips, Silent
+from .tolls import Tolls
 
-COSTS: dict[int, tuple[float, float]] = {
-    MessageType.FIND_NODE: (1.5, 0.0),
-    MessageType.FIND_VALUE: (2.0, 0.0),
-    MessageType.FIND_VALUES: (1.5, 8.0),
-    MessageType.STORE: (4.0, 0.5),
-    MessageType.REPORT: (16.0, 0.0),
-}
-"""CPU-cost units of a request and of each KiB of its body: about one signature check each.  FIND_VALUES asks
-10 times in a KiB at most; a record, which is checked and committed, has about 7.5."""
-OTHER_COST = (1.0, 0.0)
-HANDSHAKE_COST = 4.0
 SWEEP_S = 15.0
 SILENT_KEEPALIVES = 2.5
 """A session is given up after silence of this many intervals of keep-alives."""
@@ -88,7 +78,6 @@ class Peers:
     """The `Host` of every connection."""
 
     def __init__(self, env: Environment, listener: Listener, guard: Guard) -> None:
-        limits = env.params.limits
         self.env = env
         self.signer = MessageSigner(env)
         self.verifier = MessageVerifier(env)
@@ -117,10 +106,7 @@ class Peers:
         self._inbound = Places(env, self._is_wanted)
         self._doorway = Doorway(env)
         self._half_open = self._doorway.half_open
-        per_node = env.mode("rate_limits")
-        per_group = per_node if env.params.address_groups else Mode.OFF
-        self._group_cost = CostLimiter(limits.group_cost_per_s, limits.group_cost_burst, mode=per_group)
-        self._node_cost = CostLimiter(limits.request_cost_per_s, limits.request_cost_burst, mode=per_node)
+        self._tolls = Tolls(env, guard)
         self._dials = DialLimiter(mode=env.mode("dial_caps") if env.params.address_groups else Mode.OFF)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -322,6 +308,12 @@ class Peers:
         """What our Hello says from now on."""
         self._params = replace(self._params, addresses=addresses)
 
+    def set_stake(self, stake: bytes) -> None:
+        """What we show from now on, and to whoever has a session with us."""
+        self._params = replace(self._params, stake=stake)
+        for conn in list(self._all):
+            conn.tell(self._params.addresses, stake)
+
     async def listen(self, address: Address) -> Address:
         """Accept sessions. Raises ListenError."""
         return await self.env.transports[address.scheme].listen(address, self._accept, self._doorway.admits)
@@ -332,7 +324,7 @@ class Peers:
         refused = ""
         if self._is_closed:
             refused = "closed"
-        elif self._group_cost.spend(group, HANDSHAKE_COST, now):
+        elif not self._tolls.link(group):
             refused = "cost"
         elif not self._inbound.may_enter(group, now):
             refused = "sessions"
@@ -389,7 +381,7 @@ class Peers:
         conn.retire()
 
     def renewing(self, conn: Connection) -> None:
-        if wait := self._group_cost.spend(conn.group, HANDSHAKE_COST / 2, asyncio.get_running_loop().time()):
+        if wait := self._tolls.renewal(conn.group):
             conn.throttle(wait)  # what is due is always served; the next must wait
 
     def proven(self, conn: Connection) -> None:
@@ -453,13 +445,7 @@ class Peers:
             self.guard.accuse(conn.peer, envelope, request, item)
 
     def admit(self, conn: Connection, message_type: int, size: int) -> int:
-        now = asyncio.get_running_loop().time()
-        base, per_kib = COSTS.get(message_type, OTHER_COST)
-        cost = base + per_kib * size / 1024
-        wait = self._group_cost.spend(conn.group, cost, now)
-        if not wait and conn.peer is not None:
-            wait = self._node_cost.spend(conn.peer.node_id, cost, now)
-        if wait:
+        if wait := self._tolls.request(conn, message_type, size):
             self.env.counters["requests_refused_busy"] += 1
         return int(wait * 1000) + 1 if wait else 0
 

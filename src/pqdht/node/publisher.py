@@ -208,6 +208,7 @@ class Publisher:
             flags=flags,
             previous=RecordId(previous) if previous is not None else None,
             node=self._env.identity if isinstance(locator, Topic) else None,
+            stake=self._env.stake,
             params=self._env.params,
         )
         publication = Publication(record, owner, ttl_s, renew, replaced=last)

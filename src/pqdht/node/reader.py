@@ -93,8 +93,13 @@ class Reader:
             await self._search(hunt, thorough=True)
             await self._turn_pages(hunt)
         results: list[GetResult] = []
-        day = self._env.clock() // DAY_MS
-        for slot in hunt.slots_to_list(day, self._env.params.limits.records_per_key):
+        now = self._env.clock()
+        slots = hunt.slots_to_list(
+            now // DAY_MS,
+            self._env.params.limits.records_per_key,
+            lambda node, stake: self._env.contacts.stake_bits(node, stake, now),
+        )
+        for slot in slots:
             confirmation = self._confirm(hunt, slot)
             if confirmation.repair:
                 async with self._time_limit(hunt, timeout_s):

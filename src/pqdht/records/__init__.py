@@ -7,7 +7,7 @@ three must pass before a record is stored, returned or counted.
 
 from __future__ import annotations
 
-from .order import TOPIC_PER_GROUP, topic_rank
+from .order import TOPIC_PER_GROUP, Candidate, topic_order, topic_rank
 from .record import (
     KNOWN_FLAGS,
     SEALED,
@@ -25,6 +25,7 @@ from .record import (
     open_tbs,
     parse_record,
     topic_claim,
+    topic_stake,
 )
 from .verify import RecordVerifier, VerifyJob
 
@@ -33,6 +34,7 @@ __all__ = [
     "SEALED",
     "TOMBSTONE",
     "TOPIC_PER_GROUP",
+    "Candidate",
     "Content",
     "Extra",
     "Kind",
@@ -48,5 +50,7 @@ __all__ = [
     "open_tbs",
     "parse_record",
     "topic_claim",
+    "topic_order",
     "topic_rank",
+    "topic_stake",
 ]

@@ -343,6 +343,12 @@ def _check_node(node: TopicNode, suite: Suite, params: ParameterSet, network_tag
     return claimed_id(network_tag, contact)
 
 
+def topic_stake(tbs: bytes) -> bytes | None:
+    """The stake that a topic record shows, unchecked; None where it shows none.  `tbs` parsed before."""
+    node = _decode_tbs(tbs).extra.node
+    return node.contact.stake if node is not None else None
+
+
 def topic_claim(network_tag: bytes, owner_id: OwnerId, key: Key) -> bytes:
     """What the node signs: this owner may speak for me under this key."""
     return b"".join((TOPIC_NODE, network_tag, owner_id, key))
@@ -361,8 +367,10 @@ def make_record(
     flags: int = 0,
     previous: RecordId | None = None,
     node: NodeIdentity | None = None,
+    stake: bytes | None = None,
 ) -> Record:
-    """Sign a value.  `ttl` in seconds, `timestamp` in ms; a topic needs the `node` it is bound to.
+    """Sign a value.  `ttl` in seconds, `timestamp` in ms; a topic needs the `node` it is bound to, and shows
+    its `stake`.
 
     Raises ConfigError for what no storer would accept (type, size, ttl, flags, a locator of another owner
     or another value).  A tombstone is value b"", flags TOMBSTONE, ttl `limits.ttl_max_s`.
@@ -372,7 +380,8 @@ def make_record(
     proof: TopicNode | None = None
     if isinstance(locator, Topic) and node is not None:
         claim = topic_claim(network_tag, owner.owner_id, key)
-        proof = TopicNode(node.contact(), node.signing.public, node.signing.sign(claim, TOPIC_NODE))
+        signature = node.signing.sign(claim, TOPIC_NODE)
+        proof = TopicNode(node.contact(stake=stake), node.signing.public, signature)
     name = None if isinstance(locator, Content) else locator.name
     try:
         tbs = encode(

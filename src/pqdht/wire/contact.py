@@ -13,6 +13,7 @@ AddressText = Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
 ADDRESS_ROOM = 480
 """Bytes of all addresses of one contact, each with 3 of encoding: with them a contact without its key has
 about 600, so that twenty fit into one answer beside its records."""
+StakeBytes = Annotated[bytes, msgspec.Meta(max_length=64)]
 KemKey = Annotated[bytes, msgspec.Meta(min_length=1, max_length=2048)]
 
 
@@ -31,4 +32,5 @@ class Contact(Struct, frozen=True):
     addresses: Annotated[tuple[AddressText, ...], msgspec.Meta(max_length=MAX_ADDRESSES)] = ()
     kem_key: KemKey | None = None
     features: U63 = 0
-    stake: Annotated[bytes, msgspec.Meta(max_length=64)] | None = None
+    stake: StakeBytes | None = None
+    """See `identity.stake`; one that does not hold is as none."""

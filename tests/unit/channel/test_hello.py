@@ -50,7 +50,7 @@ def peer() -> PeerHello:
 
 def test_the_largest_payload_fits() -> None:
     longest = "a" * MAX_ADDRESS_LENGTH
-    part = AddressPart((longest,) * MAX_ADDRESSES, longest, bytes(32), None)
+    part = AddressPart((longest,) * MAX_ADDRESSES, longest, bytes(32), None, bytes(64))
     payload = Payload(hello(b"k" * 2592), part, bytes(MAX_EARLY), 65_535, True)
     raw = encode(payload)
     assert len(raw) <= MAX_PAYLOAD
@@ -61,7 +61,7 @@ def test_sizes() -> None:
     assert len(encode(Payload())) == 6
     assert len(encode(hello())) == 2060
     assert len(encode(hello(None))) == 106
-    assert len(encode(AddressPart((), ""))) == 5
+    assert len(encode(AddressPart((), ""))) == 6
 
 
 @pytest.mark.parametrize(

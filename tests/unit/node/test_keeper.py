@@ -11,11 +11,14 @@ import msgspec
 import pytest
 
 from pqdht.constants import DAY_MS, MINUTE_MS
+from pqdht.crypto import puzzle
 from pqdht.crypto.labels import RECORD
 from pqdht.errors import StorageError, StorageFull, WireCode
 from pqdht.identity.keys import OwnerIdentity
+from pqdht.identity.stake import epoch_of, solved, stake_commit
+from pqdht.node.environment import Environment
 from pqdht.node.keeper import NO_OWNER, Keeper, promises
-from pqdht.records import TOMBSTONE, Content, Record, Topic, topic_rank
+from pqdht.records import TOMBSTONE, Content, Named, Record, Topic, topic_rank
 from pqdht.records.record import Tbs, _decode_tbs
 from pqdht.storage.memory import MemoryStore
 from pqdht.testing.loop import run
@@ -256,6 +259,95 @@ def test_a_full_topic_keeps_the_best_ranked_and_one_record_per_node() -> None:
         assert len(keeper.find(topic.key())) == 3
         clock.now += 4 * 3_600_000
         assert keeper.find(topic.key()) == []
+
+    run(main)
+
+
+async def topic_of(env: Environment, n: int, bits: int = 0) -> list[Record]:
+    """Records of `n` new nodes under one topic, with stakes of so many bits that hold for a day still; the
+    best ranked first."""
+    topic, made = Topic("t"), []
+    for _ in range(n):
+        node = await identity(env)
+        stake = None
+        if bits:
+            epoch = epoch_of(NOW) - 1
+            commit = stake_commit(node.node_id, epoch)
+            salt = puzzle.salt(env.network_tag)
+            nonce = puzzle.search_range(env.suite.provider, salt, commit, bits, 0, 1 << 20)
+            assert nonce is not None
+            stake = solved(env.suite.provider, env.network_tag, node.node_id, epoch, nonce).to_wire()
+        owner = OwnerIdentity.generate(env.suite)
+        made.append(sign(env, at=topic, owner=owner, node=node, stake=stake, ttl=3 * 86_400))
+
+    def rank(record: Record) -> tuple[int, bytes]:
+        assert record.node_id is not None
+        return topic_rank(topic.key(), record.node_id, NOW // DAY_MS)
+
+    return sorted(made, key=rank)
+
+
+def test_a_full_topic_keeps_two_of_an_address_group_before_others_had_their_turn() -> None:
+    async def main() -> None:
+        env, _ = await environment(limits={"records_per_key": 4})
+        keeper = Keeper(env)
+        records = await topic_of(env, 8)
+        crowd, others = records[:5], records[5:]
+        assert await codes(keeper, *crowd) == ["OK"] * 4 + ["TOPIC_FULL"]
+        for i, record in enumerate(others[:2]):
+            assert await codes(keeper, record, group=f"198.51.{i}.0/24") == ["OK"]
+        kept = {r.record_id for r in keeper.find(Topic("t").key())}
+        assert kept == {r.record_id for r in (*crowd[:2], *others[:2])}
+        assert await codes(keeper, others[2], group="198.51.9.0/24") == ["TOPIC_FULL"]  # the worst hash
+
+    run(main)
+
+
+def test_what_a_fellow_holder_passes_on_is_not_of_its_address_group() -> None:
+    async def main() -> None:
+        for is_holder, kept in ((True, 4), (False, 2)):
+            env, _ = await environment(limits={"records_per_key": 4})
+            keeper = Keeper(env)
+            records = await topic_of(env, 7)
+            crowd, others = records[:4], records[4:]
+            answers = {records[0].key: is_holder}
+            await keeper.keep([r.wire for r in crowd], GROUP, replica=True, is_refresh=answers.__getitem__)
+            for i, record in enumerate(others):
+                await codes(keeper, record, group=f"198.51.{i}.0/24")
+            held_now = {r.record_id for r in keeper.find(Topic("t").key())}
+            assert len(held_now & {r.record_id for r in crowd}) == kept
+
+    run(main)
+
+
+def test_a_stake_goes_before_the_hash_and_only_while_it_holds() -> None:
+    async def main() -> None:
+        env, clock = await environment(limits={"records_per_key": 1})
+        keeper = Keeper(env)
+        (best,) = (await topic_of(env, 20))[:1]
+        (staked,) = await topic_of(env, 1, bits=5)
+        assert await codes(keeper, best, group="") == ["OK"]
+        assert await codes(keeper, staked) == ["OK"]
+        assert await codes(keeper, best) == ["TOPIC_FULL"]
+        clock.now += DAY_MS  # the stake has lapsed, its record has not
+        rivals = [await identity(env) for _ in range(40)]
+        today = [topic_rank(best.key, n.node_id, clock.now // DAY_MS) for n in rivals]
+        node = rivals[today.index(min(today))]
+        fresh = sign(env, at=Topic("t"), owner=OwnerIdentity.generate(env.suite), node=node, ttl=3 * 86_400)
+        assert keeper.find(best.key)
+        assert await codes(keeper, fresh) == ["OK"]
+
+    run(main)
+
+
+def test_a_sender_with_a_stake_may_fill_more_of_its_groups_quota() -> None:
+    async def main() -> None:
+        env, _ = await environment(limits={"records_per_group": 4})
+        keeper = Keeper(env)
+        records = [sign(env, at=Named(env.owner.owner_id, f"n{i}")) for i in range(7)]
+        assert await codes(keeper, *records) == ["OK"] * 4 + ["QUOTA"] * 3
+        receipts = await keeper.keep([r.wire for r in records[4:]], GROUP, share=1.5)
+        assert [WireCode(r.code).name for r in receipts] == ["OK", "OK", "QUOTA"]
 
     run(main)
 
