@@ -78,6 +78,10 @@ class Outcomes:
             )
         return tuple(found)
 
+    def newest_seen(self, key: bytes, owner: bytes) -> int:
+        """The newest timestamp (ms) that a GET of this owner's value gave here, 0 if none did."""
+        return self._seen.get((bytes(key), bytes(owner)), 0)
+
     def _rollback(self, hunt: Hunt, slot: bytes, timestamp: int) -> int | None:
         """The newer timestamp seen earlier, where there is one; remembers the one seen now.
 
