@@ -32,10 +32,6 @@ class Outcomes:
         self._guard = guard
         self._seen: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
 
-    def seen(self, key: bytes, owner: bytes) -> int:
-        """The newest timestamp an earlier GET found there, 0 if none."""
-        return self._seen.get((bytes(key), bytes(owner)), 0)
-
     def result(self, hunt: Hunt, slot: bytes, confirmation: Confirmation) -> GetResult:
         newest = confirmation.newest
         record = hunt.record(newest.record_id) if newest is not None else None
@@ -81,6 +77,10 @@ class Outcomes:
                 Evidence(answer.node_id, answer.group, path, holds, answer.envelope, answer.request, score)
             )
         return tuple(found)
+
+    def newest_seen(self, key: bytes, owner: bytes) -> int:
+        """The newest timestamp (ms) that a GET of this owner's value gave here, 0 if none did."""
+        return self._seen.get((bytes(key), bytes(owner)), 0)
 
     def _rollback(self, hunt: Hunt, slot: bytes, timestamp: int) -> int | None:
         """The newer timestamp seen earlier, where there is one; remembers the one seen now.

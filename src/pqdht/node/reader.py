@@ -125,7 +125,7 @@ class Reader:
         hunt = Hunt(locator, owner, consistency, asyncio.get_running_loop().time())
         if owner is not None:
             # Now: what is stored here while we ask is newer than what others had when they answered.
-            seen = self._outcomes.seen(locator.key(), owner)
+            seen = self._outcomes.newest_seen(locator.key(), owner)
             hunt.floor = max(seen, self._env.store.floor(locator.key(), owner))
         if not ignore_local:
             for kept in self._keeper.find(locator.key(), owner):
