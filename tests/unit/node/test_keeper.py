@@ -310,7 +310,7 @@ def test_what_a_fellow_holder_passes_on_is_not_of_its_address_group() -> None:
             keeper = Keeper(env)
             records = await topic_of(env, 7)
             crowd, others = records[:4], records[4:]
-            answers = {records[0].key: is_holder}
+            answers: dict[bytes, bool] = {records[0].key: is_holder}
             await keeper.keep([r.wire for r in crowd], GROUP, replica=True, is_refresh=answers.__getitem__)
             for i, record in enumerate(others):
                 await codes(keeper, record, group=f"198.51.{i}.0/24")
