@@ -214,6 +214,27 @@ def test_a_framer_gets_nowhere(name: str) -> None:
         assert (reason == "unsupported") == later, what
 
 
+def test_who_signs_in_another_s_name_accuses_nobody() -> None:
+    court = Court()
+    rule, answer, item = offences(court)["a body"]
+    good = court.evidence(rule, answer, item)
+    swap, framer = msgspec.structs.replace, court.node()
+    unsigned = with_signature(decode_envelope(good.envelope), b"")
+    by_framer = swap(good, envelope=court.sign(unsigned, framer), signing_key=framer.signing.public)
+    assert refusal(court, by_framer) == "another key"
+    of_framer = court.sign(swap(unsigned, sender=framer.node_id), court.accused)
+    assert refusal(court, swap(good, envelope=of_framer)) == "another node"
+
+
+def test_an_answer_goes_with_the_very_question_it_names() -> None:
+    court = Court()
+    rule, answer, item = offences(court)["a body"]
+    good = court.evidence(rule, answer, item)
+    asked = decode_envelope(good.request)
+    later = msgspec.structs.replace(asked, sent_at=asked.sent_at + 1)
+    assert refusal(court, msgspec.structs.replace(good, request=encode(later))) == "another question"
+
+
 def test_an_id_that_costs_nothing_is_no_node() -> None:
     """Else made-up offenders would fill every memory."""
     court = Court()
