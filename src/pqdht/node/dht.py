@@ -115,7 +115,7 @@ class SecureDHT:
             self._maintenance = Maintenance(
                 env, self._peers, self._routing, self._keeper, self._lookups, self._publisher, guard
             )
-            self._entrance = Entrance(env, self._peers, self._routing, self._lookups)
+            self._entrance = Entrance(env, self._peers, self._routing, self._lookups, guard)
             self._routing.on_added = self._maintenance.hand_over_to
             await self._listen(env)
             guard.load()

@@ -12,10 +12,14 @@ from ..errors import PqdhtError
 from ..identity.contact import VerifiedContact
 from ..ids import NodeId
 from ..kad.lookup import Candidate
+from ..trust.eclipse import disagreement
+from ..trust.events import EventKind
+from ..trust.modes import Mode
 from ..wire.address import Address
 from ..wire.messages import FindNode
 from .environment import Environment, split_bootstrap
 from .exchange import Answer
+from .guard import Guard
 from .lookups import Lookups
 from .peers import Peers
 from .routing import Routing
@@ -41,12 +45,17 @@ GENTLY = 1
 class Entrance:
     """`is_open` is set once the node has peers (at once for the first node of a network)."""
 
-    def __init__(self, env: Environment, peers: Peers, routing: Routing, lookups: Lookups) -> None:
+    def __init__(
+        self, env: Environment, peers: Peers, routing: Routing, lookups: Lookups, guard: Guard
+    ) -> None:
+        self._guard = guard
         self.is_open = asyncio.Event()
         self._env = env
         self._peers = peers
         self._routing = routing
         self._lookups = lookups
+        self._views: dict[str, list[bytes]] = {}
+        """What each entry named when it was greeted last."""
         self._hints: list[Candidate[VerifiedContact]] = []
         """Neighbours that the first answers named: where the look around begins."""
 
@@ -116,10 +125,19 @@ class Entrance:
         """What is asked first: who our neighbours are. It travels in the handshake as a PING would."""
         return FindNode(self._env.identity.node_id)
 
-    def _note_neighbours(self, answer: Answer) -> None:
-        """Take the neighbours that an answer names for later."""
-        self._hints += self._routing.candidates(answer)
+    def _note_neighbours(self, answer: Answer) -> list[bytes]:
+        """Take the neighbours that an answer names for later; their ids."""
+        named = self._routing.candidates(answer)
+        self._hints += named
         del self._hints[:-HINTS_MOST]
+        return [c.node_id for c in named]
+
+    def _compare(self, entry: str, named: list[bytes]) -> None:
+        """Entries that name quite other neighbours than the rest: one of the views is made up."""
+        self._views[entry] = named
+        figures = disagreement(self._views)
+        if figures is not None and self._env.mode("walk_check") is not Mode.OFF:
+            self._guard.report(EventKind.ECLIPSE_ALARM, "walk_check", **figures)
 
     async def _attempt(self, tries: list[Attempt]) -> bool:
         """All at once; whether one of them succeeded."""
@@ -139,7 +157,8 @@ class Entrance:
             return
         errors = self._env.join_errors
         try:
-            self._note_neighbours(await self._peers.ask_address(NodeId(node_id), address, self._about_us()))
+            answer = await self._peers.ask_address(NodeId(node_id), address, self._about_us())
+            self._compare(entry, self._note_neighbours(answer))
         except PqdhtError as e:
             if errors.get(entry) != str(e):  # once, not at every retry
                 _log.warning("cannot join through %s: %s", entry, e)

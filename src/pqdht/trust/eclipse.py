@@ -9,7 +9,7 @@ so what follows is doubt (more is asked, from both sides), not blame.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from statistics import median
 
 from .anomaly import Figures
@@ -42,3 +42,14 @@ class WalkCheck:
         if len(self._overlaps) < ENOUGH or middle >= OVERLAP:
             return None
         return {"overlap": round(middle, 2), "lookups": len(self._overlaps), "found": smaller}
+
+
+def disagreement(views: Mapping[str, Collection[bytes]]) -> Figures | None:
+    """Of what several bootstrap entries name near us: how many have nobody in common with any other.
+
+    Honest ones name the same neighbours, but for churn.  One that differs from all others shows another
+    network, or the others do.
+    """
+    usable = [frozenset(view) for view in views.values() if len(view) >= FOUND_LEAST]
+    apart = sum(all(not view & other for other in usable if other is not view) for view in usable)
+    return {"entries": len(usable), "apart": apart} if len(usable) > 1 and apart else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pqdht.trust.eclipse import ENOUGH, LATEST, WalkCheck
+from pqdht.trust.eclipse import ENOUGH, LATEST, WalkCheck, disagreement
 
 NODES = [bytes([i]) * 32 for i in range(40)]
 
@@ -32,3 +32,12 @@ def test_a_view_of_hardly_anybody_is_none() -> None:
     for _ in range(10):
         assert check.observe(NODES[:3], NODES[20:]) is None
         assert check.observe(NODES[:20], []) is None
+
+
+def test_bootstrap_entries_that_name_other_neighbours_than_the_rest() -> None:
+    near, made_up = NODES[:8], NODES[20:28]
+    assert disagreement({"a": near}) is None
+    assert disagreement({"a": near, "b": near[3:], "c": near[:4]}) is None
+    assert disagreement({"a": near, "b": near, "c": made_up}) == {"entries": 3, "apart": 1}
+    assert disagreement({"a": near, "b": made_up}) == {"entries": 2, "apart": 2}
+    assert disagreement({"a": near, "b": made_up[:3]}) is None  # a young node knows nobody yet
