@@ -112,9 +112,10 @@ class Entrance:
             await self._explore()
 
     def _tries(self) -> list[Attempt]:
-        """Every way in: some of the remembered peers, and the bootstrap entries."""
-        known = self._routing.load()
+        """Every way in: the best of the remembered peers (of equal ones any), and the bootstrap entries."""
+        known = [contact for contact in self._routing.load() if contact.node_id not in self._guard.held]
         self._env.dice.shuffle(known)
+        known.sort(key=lambda contact: -self._guard.rank(contact.node_id))
         tries: list[Attempt] = [partial(self._meet_again, contact) for contact in known[: self._env.params.k]]
         return tries + [partial(self._greet, entry) for entry in self._env.config.entries]
 

@@ -115,6 +115,10 @@ class Guard:
         others = sum(n not in self.held for n in nodes) - len(bad)
         return self.held | dict.fromkeys(bad) if bad and others >= OTHERS_LEAST else self.held
 
+    def may_enter(self, node: bytes) -> bool:
+        """Whether a node may have a place in the table: not in quarantine, not known for wrong data."""
+        return node not in self.held and not (node in self._suspects and self._is_distrusted(node))
+
     def _is_distrusted(self, node: bytes) -> bool:
         if self._now() < self._suspects[node] or (self._ranks and self.score(node) < DISTRUST):
             return True

@@ -67,8 +67,8 @@ class Routing:
         contact = self.contact_of(conn)
         if not contact.addresses or contact.node_id == self._env.identity.node_id:
             return
-        if contact.node_id not in self.table and contact.node_id in self._guard.held:
-            self._env.counters["table_refused.quarantine"] += 1
+        if contact.node_id not in self.table and not self._guard.may_enter(contact.node_id):
+            self._env.counters["table_refused.distrust"] += 1
             return
         remote = conn.link.remote
         now = asyncio.get_running_loop().time()

@@ -165,6 +165,8 @@ def test_the_worst_are_passed_over_while_enough_others_are_left() -> None:
         lie(guard, 10)
         assert guard.score(BAD) < DISTRUST
         assert list(guard.left_out([BAD, *others])) == [BAD]
+        assert not guard.may_enter(BAD)
+        assert guard.may_enter(others[0])
         assert not guard.left_out([BAD, *others[1:]])
         blind, _, _ = await guarded(quarantine="off", reputation="observe")
         lie(blind, 10)
