@@ -177,7 +177,9 @@ def without_observed_addresses() -> Iterator[None]:
 def without_one_per_node() -> Iterator[None]:
     """A topic keeps whoever came first, however many owners of one node."""
 
-    def first_come(self: Keeper, record: Record, now: int) -> tuple[tuple[bytes, bytes], ...] | None:
+    def first_come(
+        self: Keeper, record: Record, now: int, group: str = ""
+    ) -> tuple[tuple[bytes, bytes], ...] | None:
         full = len(self._env.store.get(record.key)) >= self._limits.records_per_key
         return None if full else ()
 

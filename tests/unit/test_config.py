@@ -57,7 +57,7 @@ def test_one_text_is_not_taken_apart_into_letters(name: str) -> None:
 NUMBERS = [
     field.name
     for field in fields(Config)
-    if isinstance(field.default, int | float) and field.name not in ("suite", "bridge")
+    if isinstance(field.default, int | float) and field.name not in ("suite", "bridge", "stake_bits")
 ]
 WRONG: list[tuple[str, Any]] = [
     *product(("listen", "advertise", "bootstrap", "pinned"), (None, {ADDRESS}, (b"x",), 5)),
@@ -70,6 +70,7 @@ WRONG: list[tuple[str, Any]] = [
     *product(("defences",), ("on", 5, {"moat": "off"}, {"redraw": "no"}, {"redraw": True}, ["off"])),
     *product(NUMBERS, (0, -1, "5", None, True, math.nan)),
     ("paths", 2.5),
+    *product(("stake_bits",), (-1, 33, "5", None, True, 2.0, math.nan)),
     ("announce_ttl_s", 59),
     ("announce_ttl_s", 604_801),
     ("path_end_doubt", 5),

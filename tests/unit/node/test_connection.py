@@ -160,7 +160,8 @@ def test_who_renews_all_the_time_is_read_more_slowly() -> None:
     """A renewal costs the caller's address group what a handshake does."""
 
     async def main() -> None:
-        net = Net(params=with_limits(TESTNET, group_cost_per_s=4.0, group_cost_burst=16.0))
+        # Half of it is for handshakes.
+        net = Net(params=with_limits(TESTNET, group_cost_per_s=8.0, group_cost_burst=32.0))
         await net.grow(2)
         called, caller = net.nodes
         conn, end = caller._peers.sessions[called.node_id], called._peers.sessions[caller.node_id]

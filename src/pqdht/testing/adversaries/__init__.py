@@ -15,8 +15,10 @@ from ...errors import ConfigError
 from ...node.dht import SecureDHT
 from .base import STRUCTURAL, Adversary, Gang, History
 from .contacts import AddressSpoofer, ContactLiar, Eclipser, Reflector
+from .floods import Flooder
 from .places import TableSquatter, TopicSquatter
 from .silence import Dropper, SlowLoris
+from .sleeper import Sleeper
 from .values import (
     FORGED,
     Claimer,
@@ -40,12 +42,14 @@ __all__ = [
     "Dropper",
     "Eclipser",
     "Equivocator",
+    "Flooder",
     "Forger",
     "Gang",
     "History",
     "Reflector",
     "RegionColluder",
     "RollbackByTtl",
+    "Sleeper",
     "SlowLoris",
     "Staler",
     "TableSquatter",
@@ -71,6 +75,8 @@ ADVERSARIES: dict[str, type[Adversary]] = {
         Eclipser,
         TableSquatter,
         RegionColluder,
+        Flooder,
+        Sleeper,
     )
 }
 """Every adversary by its name; call one with a running node and a gang."""
