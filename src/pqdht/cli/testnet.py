@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,15 +34,39 @@ def testnet(
         float, typer.Option(min=0, help="Keep the network up this long after the check.")
     ] = 0.0,
     provider: Annotated[str, typer.Option(help="auto, openssl or liboqs.")] = "auto",
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARE", help="Attack the network instead; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of an attack: the same seed, the same run.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Start a network on loopback, let every node find every other, show it, and end.
 
     With --seconds it stays up for a while, and other nodes may join it.
+
+    With --attack, such as `--attack poison=0.3`, it shows two networks under the same attack, with the
+    defences and without: who is malicious, who found out, what readers get.  These are simulated, in
+    virtual time and with stand-in cryptography (--provider is not used), so that a minute (or --seconds)
+    of 32 nodes takes less than one, and the same seed gives the same run.  `--attack help` lists what
+    there is.
     """
     with reporting(json=json, debug=debug):
+        _check_network(network)
+        if attack:
+            from .siege import besiege
+
+            if processes:
+                raise ConfigError("an attack is simulated: leave --processes out", name="processes")
+            besiege(attack, nodes=nodes, seed=seed, network=network, seconds=math.ceil(seconds), json=json)
+            return
         asyncio.run(_testnet(nodes, processes, network, seconds, provider, json))
+
+
+def _check_network(network: str) -> None:
+    if network == "main":
+        raise ConfigError("a test network cannot use main's parameters: use demo or testnet", name="network")
 
 
 @contextlib.asynccontextmanager
@@ -60,8 +85,6 @@ async def _testnet(
 ) -> None:
     from rich.console import Console
 
-    if network == "main":
-        raise ConfigError("a test network cannot use main's parameters: use demo or testnet", name="network")
     board = Board(
         f"pqdht testnet: {nodes} {'processes' if processes else 'nodes'}, network {network}",
         {i: Row(f"{i:02}") for i in range(nodes)},
