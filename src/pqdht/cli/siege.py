@@ -23,13 +23,15 @@ SECONDS = 60
 """Virtual seconds of attack where nothing is said."""
 LINE_EVERY_S = 5
 """Virtual seconds between two lines without a terminal."""
-SUSPECTS = 12
-NEWS = 6
+SUSPECTS, NEWS = 12, 6
+"""Lines of each on a screen of 36 lines or more; on a smaller one fewer."""
+OTHER_LINES = 18
+"""Title, results, headers."""
 REDRAW_S = 0.1
 SHOWN_ID = 8
 """Hex digits of a node id on the screen."""
 RESULT = ("", "WITH DEFENCES", "WITHOUT")
-FOUND_OUT = ("MALICIOUS", "KIND", "CAUGHT BY", "DISTRUSTED BY", "HELD BY")
+FOUND_OUT = ("MALICIOUS", "KIND", "CAUGHT BY", "PROOF HELD BY", "DISTRUSTED BY", "HELD BY")
 
 
 def besiege(
@@ -141,10 +143,14 @@ class Screen:
         guarded = siege.sides[0]
         suspects = [_row(s) for s in guarded.suspects()]
         parts: list[ConsoleRenderable | str] = [title, _table(RESULT, _results(siege.as_dict())), ""]
-        parts.append(_table(FOUND_OUT, suspects[:SUSPECTS]))
-        if len(suspects) > SUSPECTS:
-            parts.append(f"and {len(suspects) - SUSPECTS} more")
-        return Group(*parts, "", _table(("AT", "SEEN BY", "EVENT", "ABOUT", "DEFENCE"), _news(guarded)))
+        room = self._console.height - OTHER_LINES
+        lines = max(1, min(NEWS, room // 3))
+        most = max(1, min(SUSPECTS, room - lines))
+        parts.append(_table(FOUND_OUT, suspects[:most]))
+        if len(suspects) > most:
+            parts.append(f"and {len(suspects) - most} more")
+        news = _table(("AT", "SEEN BY", "EVENT", "ABOUT", "DEFENCE"), _news(guarded)[-lines:])
+        return Group(*parts, "", news)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -160,7 +166,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _row(suspect: Suspect) -> tuple[str, ...]:
-    figures = (suspect.accused, suspect.distrusted, suspect.held)
+    figures = (suspect.accused, suspect.proven, suspect.distrusted, suspect.held)
     return (suspect.node.hex()[:SHOWN_ID], suspect.kind, *map(str, figures))
 
 

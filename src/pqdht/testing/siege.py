@@ -102,7 +102,9 @@ class Suspect:
     node: bytes
     kind: str
     accused: int = 0
-    """Honest nodes that caught it with something false."""
+    """Honest nodes that caught it with something false, or hold a proof."""
+    proven: int = 0
+    """Honest nodes that hold a proof that others can check, their own or a report's."""
     distrusted: int = 0
     """Honest nodes that pass it over: its score is under DISTRUST."""
     held: int = 0
@@ -127,7 +129,8 @@ class Side:
     events: Counter[str] = field(default_factory=Counter)
     news: deque[tuple[float, SecurityEvent, bytes]] = field(default_factory=lambda: deque(maxlen=50))
     """(virtual time, event, the node that saw it) of what is worth a line."""
-    accusers: dict[bytes, set[bytes]] = field(default_factory=dict)
+    accusers: dict[bytes, dict[bytes, bool]] = field(default_factory=dict)
+    """Node -> honest nodes that caught it -> whether they hold a proof."""
     book: dict[bytes, tuple[set[bytes], set[bytes]]] = field(default_factory=dict)
     """Owner -> (values that are right now, those that once were)."""
 
@@ -138,10 +141,10 @@ class Side:
         def tell(event: SecurityEvent) -> None:
             self.events[event.kind.value] += 1
             if event.node is not None and event.kind in ACCUSING:
-                accusers = self.accusers.setdefault(event.node, set())
-                if observer in accusers:
-                    return
-                accusers.add(observer)
+                accusers, is_proof = self.accusers.setdefault(event.node, {}), event.kind is ACCUSING[0]
+                if accusers.get(observer, False) >= is_proof and observer in accusers:
+                    return  # old news
+                accusers[observer] = is_proof
             if event.kind is not EventKind.ANOMALY:
                 self.news.append((loop.time(), event, observer))
 
@@ -180,7 +183,7 @@ class Side:
         found = {node: Suspect(node, kind) for node, kind in self.kinds.items()}
         for node, accusers in self.accusers.items():
             if node in found:
-                found[node].accused = len(accusers)
+                found[node].accused, found[node].proven = len(accusers), sum(accusers.values())
         for judge in self.honest:
             for held in judge.quarantined():
                 if held.node in found:
@@ -315,8 +318,8 @@ class Siege:
             "with": guarded.as_dict(),
             "without": plain.as_dict(),
             "found_out": [
-                {"node": s.node.hex(), "kind": s.kind, "accused": s.accused, "distrusted": s.distrusted,
-                 "held": s.held}
+                {"node": s.node.hex(), "kind": s.kind, "accused": s.accused, "proven": s.proven,
+                 "distrusted": s.distrusted, "held": s.held}
                 for s in guarded.suspects()
             ],
         }  # fmt: skip
