@@ -88,7 +88,7 @@ def test_a_module_imports_only_lower_ranks(module: str) -> None:
     assert wrong == []
 
 
-SHOWS_TESTING = ("cli.testnet", "cli.board")
+SHOWS_TESTING = ("cli.testnet", "cli.board", "cli.siege")
 
 
 @pytest.mark.parametrize(
