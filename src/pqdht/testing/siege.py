@@ -24,7 +24,7 @@ from ..errors import ConfigError, PqdhtError
 from ..node.dht import SecureDHT
 from ..node.guard import DISTRUST
 from ..trust.events import EventKind, SecurityEvent
-from .adversaries import ADVERSARIES, Gang, enlist
+from .adversaries import ADVERSARIES, Gang, Sleeper, TableSquatter, enlist
 from .rollcall import median
 from .testnet import Simulated, Testnet, entry_of
 
@@ -40,6 +40,8 @@ PATIENCE_S = 5.0
 """Virtual seconds that a reader waits."""
 ACT_EVERY_S = 5
 """How often adversaries do what they do by themselves."""
+SLEEP_S = 10
+"""Virtual seconds that those who first gain trust behave."""
 LATEST = 60
 """Reads of which the present success rate is told."""
 ACCUSING = (EventKind.PROVEN_FAULT, EventKind.INVALID_DATA)
@@ -265,6 +267,8 @@ class Siege:
             for second in range(seconds):
                 if self.is_stopped:
                     break
+                if second == SLEEP_S:
+                    self._wake()
                 if second % ACT_EVERY_S == 0:
                     await self._both(lambda s: s.gang.act())
                 self.seconds = second + 1
@@ -290,6 +294,14 @@ class Siege:
             node = side.net.nodes[i]
             side.kinds[bytes(node.node_id)] = kind
             enlist(kind, [node], side.gang)
+
+    def _wake(self) -> None:
+        for side in self.sides:
+            for member in side.gang.members.values():
+                if isinstance(member, Sleeper):
+                    member.wake()
+                elif isinstance(member, TableSquatter):
+                    member.strike()
 
     async def _second(self, show: Callable[[Siege], None]) -> None:
         """One owner writes, some read; the same ones in both networks."""

@@ -16,7 +16,7 @@ from pqdht.cli.siege import Screen
 from pqdht.errors import ConfigError
 from pqdht.testing.adversaries import ADVERSARIES
 from pqdht.testing.loop import run
-from pqdht.testing.siege import MIXED, Attack, Siege, parse_attacks
+from pqdht.testing.siege import MIXED, SLEEP_S, Attack, Siege, parse_attacks
 
 SMALL = ("--nodes", 16, "--attack", "poison=0.4", "--seconds", 10, "--seed", 3)
 
@@ -88,6 +88,17 @@ def test_on_a_terminal_there_is_one_screen(height: int) -> None:
         assert what in pictures[-1]
     assert ("more\n" in pictures[-1]) == (height == 24)
     assert len(screen.final) == 7
+
+
+def test_sleepers_wake() -> None:
+    siege = Siege([Attack("sleeper", 0.6)], nodes=8, seed=1)
+    accused: dict[int, int] = {}
+
+    def show(shown: Siege) -> None:
+        accused[shown.seconds] = sum(s.accused for s in shown.sides[0].suspects()) if shown.seconds else 0
+
+    run(lambda: siege.watch(SLEEP_S + 5, show))
+    assert accused[SLEEP_S] == 0 < accused[SLEEP_S + 5]
 
 
 def test_who_stops_it_gets_what_there_is() -> None:
