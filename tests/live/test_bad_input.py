@@ -195,7 +195,7 @@ def test_sessions_of_one_group_are_bounded() -> None:
 
 def test_handshakes_of_one_group_have_a_price() -> None:
     async def main() -> None:
-        network = strict(group_cost_burst=40.0, group_cost_per_s=1.0)
+        network = strict(group_cost_burst=80.0, group_cost_per_s=2.0)  # half of it is for handshakes
         async with make(0, network=network) as node:
             for _ in range(14):
                 raw = await Raw.connect(address(node), STRANGER)
