@@ -78,7 +78,8 @@ def test_captures_of_this_version_cover_the_format() -> None:
     for provider in ("fake", "real"):
         numbers = {
             w["means"]["content"]["type"]
-            for w in capture(f"v1/ik_{provider}")["wire"]
+            for name in (f"v1/ik_{provider}", f"v1/ik_reports_{provider}")
+            for w in capture(name)["wire"]
             if w["means"]["kind"] == "ENVELOPE"
         }
         assert numbers == {int(t) for t in MessageType if is_known(t)}

@@ -27,6 +27,7 @@ from pqdht.identity.contact import ContactVerifier
 from pqdht.identity.keys import NodeIdentity, OwnerIdentity, born_day, new_commit
 from pqdht.records import Named, Topic, make_record
 from pqdht.testing.fake import FakeProvider
+from pqdht.trust.evidence import EvidenceRule, collect
 from pqdht.wire.codec import encode
 from pqdht.wire.messages import (
     Body,
@@ -39,6 +40,8 @@ from pqdht.wire.messages import (
     Ping,
     Pong,
     Receipt,
+    Report,
+    Reported,
     Store,
     Stored,
     Values,
@@ -157,6 +160,7 @@ class Scene:
     said: bool = False
     holds: bool = False
     is_full: bool = False
+    is_of_reports: bool = False
     padding: str = "256"
 
 
@@ -168,6 +172,8 @@ SCENES = {
     "ik_suite_2_fake": Scene("fake", "pqIK", suite=2),
     "ik_real": Scene("real", "pqIK", is_full=True),
     "xx_real": Scene("real", "pqXX"),
+    "ik_reports_fake": Scene("fake", "pqIK", is_of_reports=True),
+    "ik_reports_real": Scene("real", "pqIK", is_of_reports=True),
 }
 
 
@@ -179,6 +185,9 @@ class Recorder:
         self.scene = scene
         self.responder = Side(provider, scene.suite, [], False)
         self.initiator = Side(provider, scene.suite, [self.responder], scene.holds)
+        if scene.is_of_reports:
+            for side in (self.responder, self.initiator):
+                side.params = dataclasses.replace(side.params, stake=bytes(range(45)))
         if scene.holds:
             key = self.initiator.identity.signing
             hashed = self.initiator.identity.signing_key_hash
@@ -259,6 +268,7 @@ class Recorder:
 
     def _talk(self) -> None:
         pairs: Pairs = self._pairs() if self.scene.is_full else [(Ping(), Pong(NOW))]
+        pairs += self._reports() if self.scene.is_of_reports else []
         self._exchange("initiator", pairs[: len(pairs) // 2 + 1])
         self._exchange("responder", [(Ping(), Pong(NOW))])
         if self.scene.is_full:
@@ -284,6 +294,19 @@ class Recorder:
         (answer,) = one.receive(self._put("responder", two.on_renewal(ask.content, NOW)))
         (switch,) = two.receive(self._put("initiator", one.on_renewal(answer.content, NOW)))
         assert two.on_renewal(switch.content, NOW) == b""
+
+    def _reports(self) -> Pairs:
+        """A proof, of an answer that nobody can read, and praise."""
+        a, b = self.initiator, self.responder
+        asked = a.ask(b, Ping())
+        bad = msgspec.structs.replace(b.answer(a, asked, Pong(NOW)), body=b"\xc1")
+        (envelope,), (request,) = b.sign(bad), a.sign(asked)
+        contact, key = b.identity.contact(), b.identity.signing.public
+        proof = collect(EvidenceRule.MALFORMED_BODY, contact, key, envelope, request)
+        return [
+            (Report(proof), Reported(int(WireCode.OK))),
+            (Report(None, (b.identity.node_id,)), Reported(int(WireCode.BUSY))),
+        ]
 
     def _pairs(self) -> Pairs:
         """A question and an answer of every type, with every field somewhere not its default."""
