@@ -112,7 +112,7 @@ class Routing:
             self._env.counters["table_evicted"] += 1
 
     def drop_expired(self) -> None:
-        """Whose id has had its time leaves the table: its sessions may go on, but nobody may be told of it."""
+        """Whose id has had its time leaves the table: sessions may go on, but nobody may be told of it."""
         now, clock = asyncio.get_running_loop().time(), self._env.clock()
         if _is_over(self._env.identity.born, clock):
             return  # rather our own clock is wrong
@@ -162,8 +162,8 @@ class Routing:
             except RemoteError as e:
                 self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
                 if "age" in e.fields:
-                    # Its time ended while the answerer held it.  Looking cost nothing, and whoever gets such an
-                    # id into tables must not cut off all that stands behind it in everybody's answers.
+                    # Its time ended while the answerer held it.  Looking cost nothing, and whoever gets
+                    # such an id into tables must not cut off what stands behind it in all answers.
                     continue
                 self._guard.invalid(answer, e, contact)
                 is_good = False
