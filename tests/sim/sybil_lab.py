@@ -16,7 +16,7 @@ from pqdht.ids import ID_BITS, common_prefix_length, distance
 from pqdht.kad.lookup import Lookup
 from pqdht.kad.quorum import Holding, Member, Verdict, Version, closest_members, confirm
 from pqdht.kad.size import SizeEstimator
-from pqdht.node.lookups import REGION_END, REGION_PATHS
+from pqdht.node.lookups import ASKED_MOST, REGION_ASKED, REGION_END, REGION_PATHS
 from pqdht.trust.sybil import SybilFinding, SybilTest, region_targets
 from tests.unit.kad.network import StaticNetwork, candidates, near, random_id, true_closest
 
@@ -76,10 +76,16 @@ class World:
             waiting += lookup.next(0.0)
 
     def begin(
-        self, me: bytes, target: bytes, end: int, hints: Sequence[bytes] = (), paths: int = 4
+        self,
+        me: bytes,
+        target: bytes,
+        end: int,
+        hints: Sequence[bytes] = (),
+        paths: int = 4,
+        most: int = ASKED_MOST,
     ) -> Lookup[int]:
         seeds = [*hints, *(e.node_id for e in self.network.table(me).closest(target, SEEDS))]
-        return Lookup(target, k=K, seeds=candidates(seeds), end=end, paths=paths)
+        return Lookup(target, k=K, seeds=candidates(seeds), end=end, paths=paths, max_queries=most)
 
     def estimate(self, me: bytes) -> float:
         """N as this node would estimate it, from walks to random keys."""
@@ -104,7 +110,7 @@ class World:
         cpl = search.finding.region_cpl
         hints = [c.node_id for c in lookup.closest_known(K * 4)]
         for target in region_targets(self.target, cpl, n, self.dice):
-            other = self.begin(me, target, REGION_END, hints, REGION_PATHS)
+            other = self.begin(me, target, REGION_END, hints, REGION_PATHS, REGION_ASKED)
             self.drive(other, search, me)
             near_ones = [c.node_id for c in other.closest_known(other.live)]
             lookup.tell(candidates([i for i in near_ones if common_prefix_length(i, self.target) >= cpl]))

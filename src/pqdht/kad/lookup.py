@@ -279,6 +279,11 @@ class Lookup(Generic[C]):
         return sum(peer.state is not State.FAILED for peer in self._all)
 
     @property
+    def paths(self) -> int:
+        """Paths in all."""
+        return len(self._paths)
+
+    @property
     def paths_used(self) -> int:
         """Paths on which somebody answered."""
         return len({p.path for p in self._answered})

@@ -7,6 +7,7 @@ file is where to look for how a liar might get an honest node thrown out.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from ..trust.remembered import (
     encode_reputation,
 )
 from ..trust.reputation import Deed, Reputation
+from ..trust.reputation import Row as ReputationRow
 from ..wire.contact import Contact
 from ..wire.messages import WireRecord
 from .environment import Environment, data_file
@@ -45,13 +47,23 @@ DISTRUST = 0.25
 """Whoever scores less is passed over in replica sets, also where the caps of quarantine leave it in the
 table.  Only own experience of wrong data leads there: neither silence nor what others say does."""
 SUSPECTS_MOST = 4096
+ROWS_AT_ONCE = 256
+"""Scores written down in one turn of the event loop, about 1 ms."""
 OTHERS_LEAST = 8
 """So many others must be left, or nobody is passed over."""
 
 BLAMELESS = frozenset(
-    (WireCode.EXPIRED, WireCode.CLOCK_SKEW, WireCode.UNSUPPORTED, WireCode.OUTDATED, WireCode.EQUIVOCATION)
+    (
+        WireCode.EXPIRED,
+        WireCode.CLOCK_SKEW,
+        WireCode.UNSUPPORTED,
+        WireCode.OUTDATED,
+        WireCode.EQUIVOCATION,
+        WireCode.TOO_LARGE,
+    )
 )
-"""What is wrong with a record through time, a newer version or its owner speaks against no storer."""
+"""What is wrong with a record through time, a newer version, a limit of our release or its owner speaks
+against no storer."""
 
 
 Accuse = Callable[[PeerHello, bytes, bytes, WireRecord | Contact | None], None]
@@ -120,7 +132,9 @@ class Guard:
         return node not in self.held and not (node in self._suspects and self._is_distrusted(node))
 
     def _is_distrusted(self, node: bytes) -> bool:
-        if self._now() < self._suspects[node] or (self._ranks and self.score(node) < DISTRUST):
+        left_s = self._suspects[node] - self._now()
+        # The clock may have gone back: nobody waits for longer than was meant.
+        if 0 < left_s <= FIRST_S or (self._ranks and self.score(node) < DISTRUST):
             return True
         del self._suspects[node]  # time has passed, and nothing more was found
         return False
@@ -129,30 +143,30 @@ class Guard:
 
     def answered(self, answer: Answer) -> None:
         """A question was answered in time."""
-        self.reputation.observe(answer.node_id, Deed.ANSWERED, self._now())
-        self._finding("response_time", answer, self._times.observe(answer.rtt_s))
+        self._count(answer.node_id, Deed.ANSWERED)
+        self._finding("response_time", answer, lambda: self._times.observe(answer.rtt_s))
         offset_ms = answer.sent_at - self._env.clock() + answer.rtt_s * MS / 2
-        self._finding("clocks", answer, self._clocks.observe(offset_ms))
+        self._finding("clocks", answer, lambda: self._clocks.observe(offset_ms))
 
     def named(self, answer: Answer, target: bytes, contacts: Sequence[VerifiedContact], walk: Walk) -> None:
         """The contacts in one answer of a lookup, each of them checked."""
-        dropped = sum(len(c.dropped) for c in contacts)
-        self._finding("addresses", answer, {"dropped": dropped} if dropped else None)
         ids = [c.node_id for c in contacts]
-        self._finding("closer_answers", answer, self._closer.observe(target, ids, self.network_size()))
-        self._finding("equal_answers", answer, walk.equal.observe(ids))
+        size = self.network_size()
+        self._finding("addresses", answer, lambda: _dropped(contacts))
+        self._finding("closer_answers", answer, lambda: self._closer.observe(target, ids, size))
+        self._finding("equal_answers", answer, lambda: walk.equal.observe(ids))
 
     def silent(self, node: NodeId) -> None:
         """A question to the node's own addresses went unanswered."""
-        self.reputation.observe(node, Deed.FAILED, self._now())
+        self._count(node, Deed.FAILED)
 
     def referred(self, referrer: bytes, error: RemoteError | Closed | None) -> None:
         """A contact that `referrer` named could be reached, or not (`error`)."""
-        if isinstance(error, DialHeldBack):
+        if isinstance(error, DialHeldBack) or self._env.mode("referrals") is Mode.OFF:
             return
         self.reputation.referred(referrer, self._now(), ok=error is None)
         figures = self._referrals.observe(referrer, ok=error is None)
-        if figures is not None and self._env.mode("referrals") is not Mode.OFF:
+        if figures is not None:
             self.report(EventKind.ANOMALY, "referrals", NodeId(referrer), **figures)
 
     def malformed(self, contact: VerifiedContact, error: DecodeError) -> None:
@@ -160,18 +174,20 @@ class Guard:
         if self._env.mode("formats") is not Mode.OFF:
             self.report(EventKind.ANOMALY, "formats", contact.node_id, contact.group, error=str(error))
 
-    def _finding(self, detector: str, answer: Answer, figures: Figures | None) -> None:
+    def _finding(self, detector: str, answer: Answer, look: Callable[[], Figures | None]) -> None:
         """Something odd: logged, and where enforced it lowers the rank as much as half a silence."""
-        if figures is None or (mode := self._env.mode(detector)) is Mode.OFF:
+        mode = self._env.mode(detector)
+        if mode is Mode.OFF or (figures := look()) is None:
             return
         if mode is Mode.ENFORCE:
-            self.reputation.observe(answer.node_id, Deed.FAILED, self._now(), 0.5)
+            self._count(answer.node_id, Deed.FAILED, 0.5)
         self.report(EventKind.ANOMALY, detector, answer.node_id, answer.group, **figures)
 
     def valid(self, answer: Answer) -> None:
         """All that could be checked in one answer was right."""
-        self.reputation.observe(answer.node_id, Deed.VALID, self._now())
-        self._rates.observe(answer.node_id, valid=True)
+        self._count(answer.node_id, Deed.VALID)
+        if self._env.mode("invalid_rate") is not Mode.OFF:
+            self._rates.observe(answer.node_id, valid=True)
 
     def invalid(self, answer: Answer, error: RemoteError, item: WireRecord | Contact | None = None) -> None:
         """Something in an answer is wrong, and the answerer sent it; `item`: the record or contact."""
@@ -180,7 +196,7 @@ class Guard:
         if item is not None and answer.peer is not None:
             self.accuse(answer.peer, answer.envelope, answer.request, item)
         node = answer.node_id
-        self.reputation.observe(node, Deed.INVALID, self._now())
+        self._count(node, Deed.INVALID)
         if self.score(node) < DISTRUST:
             self._suspect(node)
         self.report(EventKind.INVALID_DATA, "invalid_rate", node, answer.group, error=str(error))
@@ -192,25 +208,32 @@ class Guard:
         """A fault was proven by evidence that was recomputed here; called once per node and rule."""
         self.report(EventKind.PROVEN_FAULT, "reports", node, rule=rule, by=by.hex() if by else "ourselves")
         if self._env.mode("reports") is Mode.ENFORCE:
-            self.reputation.observe(node, Deed.PROVEN, self._now())
+            self._count(node, Deed.PROVEN)
         self.hold(node, "", "reports")
 
     def slandered(self, node: NodeId, group: str, error: EvidenceInvalid) -> None:
         """A peer brought evidence that proves nothing."""
         self.report(EventKind.REPORT_REFUSED, "reports", node, group, error=str(error))
         if self._env.mode("reports") is Mode.ENFORCE:
-            self.reputation.observe(node, Deed.INVALID, self._now())
+            self._count(node, Deed.INVALID)
             if self._env.mode("invalid_rate") is not Mode.OFF and self._rates.observe(node, valid=False):
                 self.hold(node, group, "invalid_rate")
 
     def praised(self, node: NodeId, by: NodeId) -> None:
         """A peer speaks well of another; as much as we think of the peer itself."""
         if self._env.mode("reports") is Mode.ENFORCE:
-            self.reputation.observe(node, Deed.PRAISED, self._now(), self.score(by))
+            self._count(node, Deed.PRAISED, self.score(by))
+
+    def _count(self, node: bytes, deed: Deed, weight: float = 1.0) -> None:
+        if self._env.mode("reputation") is not Mode.OFF:
+            self.reputation.observe(node, deed, self._now(), weight)
 
     def _suspect(self, node: bytes, until: float = 0.0) -> None:
-        if node in self._suspects or len(self._suspects) < SUSPECTS_MOST:
-            self._suspects[node] = max(until, self._suspects.get(node, 0.0))
+        self._suspects[node] = max(until, self._suspects.pop(node, 0.0))
+        if len(self._suspects) > SUSPECTS_MOST:
+            # Not the newcomer: else a crowd that came once and left would keep every later liar out of here.
+            # Who is forgotten too early comes back with its next lie.
+            del self._suspects[next(iter(self._suspects))]
 
     def hold(self, node: NodeId, group: str, detector: str) -> None:
         """A detector says quarantine: do so if its mode and the caps allow."""
@@ -218,14 +241,14 @@ class Guard:
             self.report(EventKind.ANOMALY, detector, node, group)
             return
         outcome = self.quarantine.hold(node, detector, self._now(), self.table)
-        self._note_held()
         if outcome is Outcome.HELD:
+            self._note_held()
             self.report(EventKind.QUARANTINED, detector, node, group)
-        elif outcome is Outcome.CAPPED:
+        elif outcome is Outcome.CAPPED and self.quarantine.mode is Mode.ENFORCE:
             # Who lies every third time keeps a middling score: the caps must not keep it in replica sets.
             self._suspect(node, self._now() + FIRST_S)
             self.report(EventKind.QUARANTINE_CAPPED, detector, node, group)
-        elif outcome is Outcome.OBSERVED:
+        elif outcome in (Outcome.CAPPED, Outcome.OBSERVED):
             self.report(EventKind.ANOMALY, "quarantine", node, group, reason=detector)
 
     # --- probation, operators ------------------------------------------------------------------
@@ -292,8 +315,12 @@ class Guard:
 
     async def save(self) -> None:
         """Remember scores and quarantine across a restart. Raises StorageError."""
-        now = self._now()
-        await self._env.store.save_state(REPUTATION, encode_reputation(self.reputation.dump(now)))
+        now, nodes = self._now(), self.reputation.nodes()
+        rows: list[ReputationRow] = []
+        for i in range(0, len(nodes), ROWS_AT_ONCE):
+            rows += self.reputation.dump(now, nodes[i : i + ROWS_AT_ONCE])
+            await asyncio.sleep(0)
+        await self._env.store.save_state(REPUTATION, encode_reputation(rows))
         await self._env.store.save_state(QUARANTINE, encode_quarantine(self.quarantine.dump(now)))
 
     def load(self) -> None:
@@ -309,7 +336,15 @@ class Guard:
 
     def _load_reputation(self, blob: bytes, now: float) -> None:
         self.reputation.load(decode_reputation(blob), now)
+        for node in self.reputation.below(DISTRUST, now):
+            self._suspect(node)
 
     def _load_quarantine(self, blob: bytes, now: float) -> None:
         self.quarantine.load(decode_quarantine(blob), now)
         self._note_held()
+
+
+def _dropped(contacts: Sequence[VerifiedContact]) -> Figures | None:
+    """How many addresses of these contacts are of no use."""
+    dropped = sum(len(c.dropped) for c in contacts)
+    return {"dropped": dropped} if dropped else None

@@ -27,9 +27,11 @@ BUSY_ABOVE = 64
 """Questions under way beyond which late answers say more of our own load than of whom we asked: they are
 hedged later, as that would only add to it, and get the longest time-out."""
 
-REGION_PATHS, REGION_END = 2, 3
+ASKED_MOST = 256
+"""Questions of one lookup."""
+REGION_PATHS, REGION_END, REGION_ASKED = 2, 3, 32
 """Each of the searches for a region asks 6 nodes at its end: they name the k closest, and all of these are
-asked by the walk itself."""
+asked by the walk itself.  Of about 7 searches no web of liars makes more than 32 questions each."""
 
 OnAnswer = Callable[[Answer, int], bool]
 """(answer, path) -> True to end the lookup here."""
@@ -89,12 +91,14 @@ class Lookups:
         paths: int | None = None,
         last_resort: bool = False,
         seeds: Sequence[Candidate[VerifiedContact]] = (),
+        most: int = ASKED_MOST,
     ) -> Walk:
         """A walk towards `target` that asks `make` of each node. Raises NotBootstrapped.
 
         `hints`: whom to ask besides those of the table, as if one of these had named them.  `parallel`:
         questions in flight per path, if not `Config.parallel`; `paths`, if not `Config.paths`.
-        `last_resort`: ask those in quarantine too.  `seeds`: where to begin instead of the table.
+        `last_resort`: ask those in quarantine too.  `seeds`: where to begin instead of the table.  `most`:
+        questions in all, whatever liars name.
         """
         config, params = self._env.config, self._env.params
         is_disjoint = self._env.mode("disjoint_paths") is Mode.ENFORCE
@@ -112,6 +116,7 @@ class Lookups:
             end=end,
             parallel=parallel or config.parallel,
             seeds=[*hints, *seeds],  # of one node what the table says counts
+            max_queries=most,
             max_per_answer_group=params.limits.answer_per_group,
             group_limits=params.address_groups,
             hedge_after=self._peers.hedge,
@@ -135,6 +140,7 @@ class Lookups:
         parallel: int | None = None,
         paths: int | None = None,
         seeds: Sequence[Candidate[VerifiedContact]] = (),
+        most: int = ASKED_MOST,
     ) -> Walk:
         """FIND_NODE (or what `make` makes) towards a target until every path ended.
 
@@ -150,6 +156,7 @@ class Lookups:
             parallel=parallel,
             paths=paths,
             seeds=seeds,
+            most=most,
         )
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
@@ -168,7 +175,7 @@ class Lookups:
         k = self._env.params.k
         now = asyncio.get_running_loop().time()
         if len(walk.answers) >= 2:
-            paths = [lookup.closest_seen_by(path, k) for path in range(self._env.config.paths)]
+            paths = [lookup.closest_seen_by(path, k) for path in range(lookup.paths)]
             is_suspect = self.sybils.widens and self.sybils.suspicion(lookup) is not None
             taken = self._routing.sizes.observe_paths(lookup.target, paths, now, is_suspect=is_suspect)
             self._env.counters["size_samples_left_out"] += not taken
@@ -195,7 +202,7 @@ class Lookups:
         walk.missing = None
         known = lookup.closest_known(self._env.params.k * self._env.config.paths)
         searches = [
-            self.find(target, end=REGION_END, paths=REGION_PATHS, hints=known)
+            self.find(target, end=REGION_END, paths=REGION_PATHS, hints=known, most=REGION_ASKED)
             for target in region_targets(lookup.target, cpl, finding.network_size, self._env.dice)
         ]
         for found in await asyncio.gather(*searches):

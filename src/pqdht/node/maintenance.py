@@ -214,6 +214,7 @@ class Maintenance:
 
     async def probe(self) -> None:
         """Ping whoever in the table was silent for so long that we could not pass it on."""
+        self._routing.drop_expired()
         now = asyncio.get_running_loop().time()
         limit = 0.6 * self._env.config.max_table_idle_s
         silent = [e for e in self._routing.table if now - e.last_heard >= limit]

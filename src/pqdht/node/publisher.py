@@ -62,6 +62,9 @@ TOO_SHORT = "TOO_SHORT"
 """Code OK, but it would be dropped before the record expires."""
 YOUNG_S = 600.0
 """A node up for less does not know its surroundings well yet: ..."""
+RETRY_FIRST_S, RETRY_MOST_S = 15.0, 300.0
+"""What did not reach its quorum is tried again at once, then after the first and twice as long each time, up
+to the second: whoever sits at a key and refuses must not have us search its region every 15 seconds."""
 SECOND_PLACING_S = 60.0
 """... what it places then it places once more after this, when its table is fuller."""
 
@@ -99,6 +102,16 @@ class Publication:
     """The highest timestamp used here, where a later version was refused."""
     replaced: Publication | None = None
     """The version before, which stands again if this one is refused."""
+
+    tries: int = 0
+    """Placings in a row that did not reach their quorum."""
+    retry_at: float = 0.0
+    """When to try again, in the event loop's seconds."""
+
+    def put_off(self, now: float) -> None:
+        """It did not reach its quorum; see `RETRY_FIRST_S`."""
+        wait_s = RETRY_FIRST_S * (2 ** min(self.tries, 16) - 1)
+        self.tries, self.retry_at = self.tries + 1, now + min(wait_s, RETRY_MOST_S)
 
     def interval_ms(self, usual_s: float) -> float:
         """How long after `placed_at` it is due again."""
@@ -264,6 +277,7 @@ class Publisher:
             await self._withdraw(publication, result)
         if not placement.tally.reached:
             publication.confirmed = False
+            publication.put_off(asyncio.get_running_loop().time())
             skewed = sum(r.code == WireCode.CLOCK_SKEW.name for r in result.receipts)
             hint = "; storers say this clock is ahead: set it right" if skewed >= result.need else ""
             hint += "; they come from too few address groups" if result.confirmed >= result.need else ""
@@ -274,7 +288,7 @@ class Publisher:
                 need=result.need,
                 confirmed=result.confirmed,
             )
-        publication.confirmed, publication.replaced = True, None
+        publication.confirmed, publication.replaced, publication.tries = True, None, 0
         publication.is_placed_young = not publication.placed_at and started - self._started < YOUNG_S
         publication.placed_at = self._env.clock()
         await self._save(publication)
@@ -388,6 +402,7 @@ class Publisher:
         for publication in list(self._own.values()):
             is_done = publication.confirmed or publication.is_refused
             is_due = not is_done and publication.record.expires > self._env.clock()
+            is_due = is_due and publication.retry_at <= asyncio.get_running_loop().time()
             if is_due and self._is_current(publication):
                 self._env.counters["puts_retried"] += 1
                 await self._one_of_many(self.place(publication))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..errors import DecodeError, DialHeldBack, PeerError, PeerIdentityMismatch, RemoteError
-from ..identity.contact import VerifiedContact
+from ..errors import BadPuzzle, DecodeError, DialHeldBack, PeerError, PeerIdentityMismatch, RemoteError
+from ..identity.contact import VerifiedContact, check_born
 from ..ids import NodeId
 from ..kad.lookup import Candidate
 from ..kad.size import SizeEstimator
@@ -111,6 +111,16 @@ class Routing:
         if self.table.failed(contact.node_id, asyncio.get_running_loop().time()):
             self._env.counters["table_evicted"] += 1
 
+    def drop_expired(self) -> None:
+        """Whose id has had its time leaves the table: sessions may go on, but nobody may be told of it."""
+        now, clock = asyncio.get_running_loop().time(), self._env.clock()
+        if _is_over(self._env.identity.born, clock):
+            return  # rather our own clock is wrong
+        for entry in self.table:
+            if _is_over(entry.contact.contact.born, clock):
+                self.table.remove(entry.node_id, now)
+                self._env.counters["table_expired"] += 1
+
     # --- what answers and lookups need ---------------------------------------------------------
 
     def to_pass_on(self, target: bytes, n: int, exclude: bytes) -> list[tuple[int, VerifiedContact]]:
@@ -139,7 +149,8 @@ class Routing:
         """The believable part of an answer's contacts, without those in quarantine.
 
         Each contact is verified (Argon2id, cached) before it can be dialled or end a path; at the
-        first false one the rest of that answer is dropped, which bounds what a liar can cost us.
+        first false one the rest of that answer is dropped, which bounds what a liar can cost us.  Expired
+        ones are left out.
         """
         assert isinstance(answer.body, Nodes | Values)
         now = self._env.clock()
@@ -150,6 +161,10 @@ class Routing:
                 checked = self._env.contacts.verify(contact, now)
             except RemoteError as e:
                 self._env.counters[f"contacts_refused.{type(e).__name__}"] += 1
+                if "age" in e.fields:
+                    # Its time ended while the answerer held it.  Looking cost nothing, and whoever gets
+                    # such an id into tables must not cut off what stands behind it in all answers.
+                    continue
                 self._guard.invalid(answer, e, contact)
                 is_good = False
                 break
@@ -192,3 +207,12 @@ class Routing:
             except RemoteError:
                 continue
         return found
+
+
+def _is_over(born: int, now_ms: int) -> bool:
+    """Whether ids born on this day are not valid now."""
+    try:
+        check_born(born, now_ms)
+    except BadPuzzle:
+        return True
+    return False

@@ -16,7 +16,7 @@ forgetting for one call and then goes on from there.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import Enum
 
 HOUR_S = 3600.0
@@ -196,8 +196,8 @@ def share(mine: float, other: float, weight: float, most: float) -> tuple[float,
 
 
 def weights_of(record: Belief) -> tuple[float, float, float, float, float, float, float, float]:
-    valid, invalid, alive, silent, praise, fault, reached, missed, _ = astuple(record)
-    return valid, invalid, alive, silent, praise, fault, reached, missed
+    r = record
+    return r.valid, r.invalid, r.alive, r.silent, r.praise, r.fault, r.reached, r.missed
 
 
 def shrink(record: Belief) -> None:

@@ -72,12 +72,21 @@ class Reputation:
         good = record.reached + REFERRAL_PRIOR
         return good / (good + record.missed)
 
-    def dump(self, now: float) -> list[Row]:
-        """All that is remembered, in order of node id."""
+    def nodes(self) -> list[bytes]:
+        """All of whom anything is remembered, ascending."""
+        return sorted(self._records)
+
+    def below(self, score: float, now: float) -> list[bytes]:
+        """Who scores less, ascending."""
+        return [node for node in self.nodes() if self.score(node, now) < score]
+
+    def dump(self, now: float, nodes: Iterable[bytes] | None = None) -> list[Row]:
+        """All that is remembered (of these nodes), in order of node id."""
         rows: list[Row] = []
-        for node, record in sorted(self._records.items()):
-            seen = record.aged(now)
-            rows.append((node, *weights_of(seen), seen.at))
+        for node in self.nodes() if nodes is None else nodes:
+            if (record := self._records.get(node)) is not None:
+                seen = record.aged(now)
+                rows.append((node, *weights_of(seen), seen.at))
         return rows
 
     def load(self, rows: Iterable[Row], now: float) -> None:

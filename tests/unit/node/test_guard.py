@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 
 import pytest
 
-from pqdht.constants import MINUTE_MS
+from pqdht.config import DEFENCES
+from pqdht.constants import DAY_MS, MINUTE_MS
 from pqdht.errors import BadPuzzle, DialHeldBack, PeerTimeout, RecordInvalid
 from pqdht.ids import NodeId
 from pqdht.node.environment import Environment
 from pqdht.node.exchange import Answer
-from pqdht.node.guard import DISTRUST, OTHERS_LEAST, QUARANTINE, REPUTATION, Guard
+from pqdht.node.guard import DISTRUST, OTHERS_LEAST, QUARANTINE, REPUTATION, ROWS_AT_ONCE, Guard
 from pqdht.testing.loop import run
 from pqdht.trust.events import EventKind, SecurityEvent
 from pqdht.wire.messages import Nodes
@@ -36,6 +38,13 @@ class Crowd:
 
     def __contains__(self, node: object) -> bool:
         return node in NODES
+
+
+class Empty(Crowd):
+    """Nobody may be held of so few, though all are members."""
+
+    def __len__(self) -> int:
+        return 0
 
 
 def answer(node: NodeId = BAD, **facts: Any) -> Answer:
@@ -175,6 +184,60 @@ def test_the_worst_are_passed_over_while_enough_others_are_left() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_who_would_not_be_held_for_the_caps_is_passed_over_only_where_that_is_enforced(mode: str) -> None:
+    async def main() -> None:
+        for quarantine, left_out in (("enforce", [BAD]), (mode, [])):
+            guard, _, _ = await guarded(quarantine=quarantine, reputation="off")
+            guard.table = Empty()
+            lie(guard, 10)
+            assert list(guard.left_out([BAD, *NODES[2:20]])) == left_out
+
+    run(main)
+
+
+def test_a_crowd_of_liars_keeps_no_later_one_from_being_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("pqdht.node.guard.SUSPECTS_MOST", 8)
+        guard, _, _ = await guarded(quarantine="off")
+        for node in NODES[10:20]:
+            lie(guard, 9, node)
+        lie(guard, 9)
+        assert list(guard.left_out([BAD, *NODES[50:60]])) == [BAD]
+        lie(guard, 1, NODES[10])  # it was forgotten, until it lied again
+        assert list(guard.left_out([NODES[10], *NODES[50:60]])) == [NODES[10]]
+
+    run(main)
+
+
+def test_a_clock_that_goes_back_leaves_nobody_out_for_longer() -> None:
+    async def main() -> None:
+        guard, clock, _ = await guarded(reputation="off")
+        guard.table = Empty()
+        lie(guard, 10)
+        assert BAD in guard.left_out([BAD, *NODES[2:20]])
+        clock.now -= 30 * DAY_MS
+        assert BAD not in guard.left_out([BAD, *NODES[2:20]])
+
+    run(main)
+
+
+def test_what_is_off_remembers_nothing() -> None:
+    async def main() -> None:
+        guard, _, _ = await guarded(**dict.fromkeys(DEFENCES, "off"))
+        for i in range(200):
+            guard.answered(answer(NODES[i % 50], rtt_s=0.1 + i, sent_at=i * DAY_MS))
+            guard.valid(answer(NODES[i % 50]))
+            guard.silent(NODES[i % 50])
+            guard.referred(NODES[i % 50], PeerTimeout("silent"))
+            guard.proven(NODES[i % 50], "WRONG_KEY", None)
+        lie(guard, 20)
+        assert (len(guard.reputation), len(guard.quarantine), len(guard._rates)) == (0, 0, 0)
+        assert not guard.left_out(NODES)
+
+    run(main)
+
+
 def test_odd_answers_are_logged_and_enforced_they_lower_the_rank() -> None:
     async def main() -> None:
         for mode, kind in (("off", []), ("observe", [EventKind.ANOMALY]), ("enforce", [EventKind.ANOMALY])):
@@ -199,6 +262,8 @@ def test_what_is_known_outlives_a_restart() -> None:
         again.load()
         assert list(again.held) == [BAD]
         assert again.score(BAD) == guard.score(BAD) < DISTRUST
+        again.lift(BAD)
+        assert list(again.left_out([BAD, *NODES[2:20]])) == [BAD]
         await env.store.save_state(REPUTATION, b"\xff")
         await env.store.save_state(QUARANTINE, b"\x00")
         forgetful = Guard(env)
@@ -207,5 +272,30 @@ def test_what_is_known_outlives_a_restart() -> None:
         assert (forgetful.held, forgetful.score(BAD)) == ({}, 0.5)
         assert env.counters["trust_damaged"] == 2
         clock.now += 1
+
+    run(main)
+
+
+def test_others_get_their_turn_while_much_is_written_down() -> None:
+    async def main() -> None:
+        guard, _, env = await guarded()
+        for i in range(8 * ROWS_AT_ONCE):
+            guard.silent(NodeId(i.to_bytes(32, "big")))
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        task = asyncio.create_task(other())
+        await guard.save()
+        task.cancel()
+        assert turns >= 8 - 1
+        again = Guard(env)
+        again.load()
+        assert again.reputation.dump(0.0) == guard.reputation.dump(0.0)
+        assert len(again.reputation) == 8 * ROWS_AT_ONCE
 
     run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pqdht.config import DefenceMode as Mode
 from pqdht.errors import NotBootstrapped
 from pqdht.ids import distance
 from pqdht.node.exchange import Answer
@@ -79,6 +80,41 @@ def test_a_walk_ends_at_its_time_limit() -> None:
         walk = await node._lookups.find(bytes(32), end=5)
         assert walk.answers == {}
         assert node.status()["counters"]["lookups_timed_out"] == 1
+        await net.close()
+
+    run(main)
+
+
+def test_no_web_of_liars_makes_a_walk_ask_more_than_it_may() -> None:
+    async def main() -> None:
+        net = Net(seed=4)
+        await net.grow(16)
+        walk = await net.nodes[7]._lookups.find(bytes(range(32)), end=8, most=5)
+        assert (walk.queries, len(walk.answers)) == (5, 5)
+        await net.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("mode", "views"), [("enforce", 4), ("observe", 1), ("off", 1)])
+def test_the_size_is_estimated_from_paths_that_there_are(
+    mode: Mode, views: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that asked nobody has seen our own seeds only: a far sparser network."""
+
+    async def main() -> None:
+        net = Net(seed=4, defences={"disjoint_paths": mode})
+        await net.grow(16)
+        node = net.nodes[7]
+        seen: list[int] = []
+
+        def observe(target: bytes, closest: list[list[bytes]], now: float, *, is_suspect: bool) -> bool:
+            seen.append(len(closest))
+            return True
+
+        monkeypatch.setattr(node._routing.sizes, "observe_paths", observe)
+        await node._lookups.find(bytes(range(32)), end=8, is_sample=True)
+        assert seen == [views]
         await net.close()
 
     run(main)

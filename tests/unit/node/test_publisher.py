@@ -15,7 +15,7 @@ from pqdht.ids import NodeId, distance
 from pqdht.kad.quorum import PutTally
 from pqdht.node.connection import Connection
 from pqdht.node.exchange import Reply
-from pqdht.node.publisher import STATE, Placement, Publication, _decode_journal, code_name
+from pqdht.node.publisher import RETRY_MOST_S, STATE, Placement, Publication, _decode_journal, code_name
 from pqdht.node.results import StoreReceipt
 from pqdht.records import Content, Named
 from pqdht.testing.loop import run
@@ -166,6 +166,31 @@ def test_short_of_quorum_says_who_said_what_and_is_retried() -> None:
         found = await net.nodes[3].get("x", owner=net.nodes[0].owner_id, ignore_local=True)
         assert found.value == b"1"
         assert net.nodes[0].status()["counters"]["puts_retried"] >= 1
+        await net.close()
+
+    run(main)
+
+
+def test_what_is_refused_again_and_again_is_tried_more_and_more_rarely() -> None:
+    """Each try may search a whole region, if whoever refuses sits at the key."""
+
+    async def main() -> None:
+        net = Net()
+        await net.grow(5)
+        for seat in net.seats[1:]:
+            seat.disk._index._max_bytes = 0
+        node = net.nodes[0]
+        with pytest.raises(QuorumNotReached):
+            await node.put("x", b"1")
+        await asyncio.sleep(3600.0)
+        tries = node.status()["counters"]["puts_retried"]
+        assert 12 <= tries <= 18  # of 240 rounds
+        for seat in net.seats[1:]:
+            seat.disk._index._max_bytes = 10**9
+        await asyncio.sleep(RETRY_MOST_S + 30.0)
+        assert node.status()["counters"]["puts_retried"] == tries + 1
+        (publication,) = node._publisher._own.values()
+        assert (publication.confirmed, publication.tries) == (True, 0)
         await net.close()
 
     run(main)

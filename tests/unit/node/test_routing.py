@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from pqdht.constants import TESTNET
+from pqdht.constants import BORN_MAX_AGE_DAYS, DAY_MS, TESTNET
 from pqdht.errors import DialHeldBack, PeerError, PeerIdentityMismatch, PeerTimeout, RemoteError, WireCode
 from pqdht.identity.contact import VerifiedContact
 from pqdht.ids import NodeId, distance
@@ -38,6 +38,46 @@ def test_only_believable_contacts_of_an_answer_are_taken() -> None:
         assert [c.group for c in found] == ["10.0.0.0/24", "10.0.3.0/24"]
         assert len(routing.candidates(naming([good[0], false, good[3]]))) == 1  # nothing after a false one
         assert env.counters["contacts_refused.BadPuzzle"] == 1
+
+    run(main)
+
+
+def test_an_expired_contact_does_not_cut_off_the_rest_of_an_answer() -> None:
+    """An id that was born to expire tonight, close to a key, comes first in everybody's answers about it."""
+
+    async def main() -> None:
+        env, clock = await environment()
+        today = clock.now // DAY_MS
+        routing = Routing(env, Guard(env))
+        good = [(await identity(env)).contact((f"tcp/10.0.{i}.1:1",)) for i in range(2)]
+        ends = (await identity(env, today - BORN_MAX_AGE_DAYS)).contact(("tcp/10.0.9.1:1",))
+        said = naming([ends, *good])
+        assert len(routing.candidates(said)) == 3
+        clock.now += DAY_MS
+        assert [c.group for c in routing.candidates(said)] == ["10.0.0.0/24", "10.0.1.0/24"]
+        assert routing._guard.score(said.node_id) > 0.5
+
+    run(main)
+
+
+def test_who_expires_leaves_the_table_though_its_session_goes_on() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(3)
+        node, other = net.nodes[0], net.nodes[1].node_id
+        routing = node._routing
+        entry = routing.table.get(other)
+        assert entry is not None
+        old = entry.contact.contact.born - BORN_MAX_AGE_DAYS - 1
+        object.__setattr__(entry.contact, "contact", msgspec.structs.replace(entry.contact.contact, born=old))
+        await node._maintenance.probe()
+        assert routing.table.get(other) is None
+        assert routing.table.get(net.nodes[2].node_id) is not None
+        assert node.env.counters["table_expired"] == 1
+        net.sim.set_skew(net.seats[0].ip, 99 * DAY_MS)  # nobody would be left: it is our clock that is wrong
+        await node._maintenance.probe()
+        assert routing.table.get(net.nodes[2].node_id) is not None
+        await net.close()
 
     run(main)
 
