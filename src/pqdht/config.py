@@ -81,6 +81,8 @@ class Config:
     faster and wastes more."""
     path_end: int = 6
     """A path ends when its own closest this many have answered (k'): 4 x 5 would be exactly k."""
+    paths_doubt: int = 8
+    """Disjoint paths of a second lookup where a GET saw nothing valid: colluders deny together."""
     path_end_doubt: int = 8
     """k' for every PUT and wherever an answer is in doubt."""
     consistency: Consistency = "majority"
@@ -177,7 +179,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "padding": ("off", "256", "constant"),
     "consistency": get_args(Consistency),
 }
-_COUNTS = ("paths", "parallel", "path_end", "path_end_doubt", "max_sessions", "announce_ttl_s")
+_COUNTS = ("paths", "paths_doubt", "parallel", "path_end", "path_end_doubt", "max_sessions", "announce_ttl_s")
 _SECONDS = tuple(f.name for f in fields(Config) if f.name.endswith("_s") and f.name not in _COUNTS)
 
 

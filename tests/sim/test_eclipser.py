@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,11 @@ class Eclipse:
 
 
 def eclipse(
-    mode: DefenceMode, ips: Callable[[int], str] = many_prefixes, *, address_groups: bool = True
+    mode: DefenceMode,
+    ips: Callable[[int], str] = many_prefixes,
+    *,
+    address_groups: bool = True,
+    **settings: Any,
 ) -> Eclipse:
     """The victim joins through an honest node, and hears of the eclipsers first."""
 
@@ -65,7 +70,7 @@ def eclipse(
 
     params = replace(small(table_per_group=MOST), address_groups=address_groups)
     (reads, held, share), trace = run(
-        scenario, 0, grown=False, seed=1, params=params, ips=ips, defences={"disjoint_paths": mode}
+        scenario, 0, grown=False, seed=1, params=params, ips=ips, defences={"disjoint_paths": mode}, **settings
     )
     return Eclipse(reads, held, share, trace)
 
@@ -113,3 +118,9 @@ def test_remembered_peers_lead_past_a_bootstrap_node_that_eclipses(has_memory: b
 
     read, _ = run(scenario, 20, seed=1, params=small())
     assert read.value == (b"here" if has_memory else None)
+
+
+def test_a_get_that_saw_nothing_looks_once_more_over_more_paths() -> None:
+    few = {"paths": 2, "path_end": 3, "path_end_doubt": 4}
+    assert {r.verdict for r in eclipse("enforce", **few, paths_doubt=2).reads} == {"absent"}
+    assert [r.value for r in eclipse("enforce", **few, paths_doubt=8).reads] == [b"here"] * 2

@@ -63,6 +63,18 @@ class Walk:
     is_stopped: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def go_on_from(self, before: Walk) -> None:
+        """Take over what an earlier walk to the same target heard and cost."""
+        self.answers |= before.answers
+        self.bytes += before.bytes
+        self.queries += before.queries
+        self.failures += before.failures
+
+    @property
+    def has_asked_all(self) -> bool:
+        """Whether everybody who is known to live has answered: nobody is left to ask."""
+        return len(self.answers) >= self.lookup.live
+
 
 class Lookups:
     """Iterative lookups over disjoint paths (section 6)."""
@@ -105,7 +117,7 @@ class Lookups:
         if not is_disjoint:  # Kademlia as usual: it ends when the k closest of all have answered
             end = max(end, params.k)
         # Where k is small, k seeds would found paths too short to end by their own k' closest.
-        wanted = max(params.k, config.paths * config.path_end)
+        wanted = max(params.k, (paths or config.paths) * config.path_end)
         seeds = seeds or self._routing.seeds(target, wanted, last_resort=last_resort)
         if not seeds:
             raise NotBootstrapped("no peer is known; check `bootstrap` and the network, then try again")

@@ -14,6 +14,7 @@ from ..ids import NodeId, OwnerId
 from ..kad.lookup import Query
 from ..kad.quorum import Confirmation, Member, Verdict, closest_members, confirm, spread
 from ..records import Kind, Locator, Record, Topic
+from ..trust.modes import Mode
 from ..wire.messages import FindValue, Store, Stored, Values, WireRecord
 from .environment import Environment
 from .exchange import Answer
@@ -132,20 +133,26 @@ class Reader:
                 self._take(hunt, self._env.identity.node_id, to_wire(kept))
             hunt.own = bool(hunt.records)
         try:
-            hunt.walk = self._lookups.begin(
-                locator.key(),
-                lambda query, known: self._question(hunt, query, known),
-                lambda answer, path: self._on_answer(hunt, answer, path),
-                end=self._env.config.path_end,
-                parallel=1 if hunt.ends_at_first else None,
-                last_resort=last_resort,
-            )
-            hunt.walk.may_gather = not hunt.is_topic_of_all
-            if consistency == "majority" and not hunt.is_topic_of_all:
-                hunt.walk.missing = lambda due: self._missing(hunt, due)
+            hunt.walk = self._begin_walk(hunt, last_resort=last_resort)
         except NotBootstrapped:
             hunt.walk = None
         return hunt
+
+    def _begin_walk(self, hunt: Hunt, *, paths: int | None = None, last_resort: bool = False) -> Walk:
+        """Raises NotBootstrapped."""
+        walk = self._lookups.begin(
+            hunt.locator.key(),
+            lambda query, known: self._question(hunt, query, known),
+            lambda answer, path: self._on_answer(hunt, answer, path),
+            end=self._env.config.path_end,
+            parallel=1 if hunt.ends_at_first else None,
+            paths=paths,
+            last_resort=last_resort,
+        )
+        walk.may_gather = not hunt.is_topic_of_all
+        if hunt.consistency == "majority" and not hunt.is_topic_of_all:
+            walk.missing = lambda due: self._missing(hunt, due)
+        return walk
 
     def _missing(self, hunt: Hunt, due: int) -> int | None:
         """How many besides the answers on their way would make a majority if all confirmed: questions more
@@ -185,6 +192,8 @@ class Reader:
         await self._search_paths(hunt, hunt.walk, thorough)
         if not (hunt.ends_at_first and hunt.records):  # there, nothing is claimed that could be out-voted
             await self._search_region(hunt, hunt.walk)
+        if not hunt.records and hunt.region is None:
+            await self._search_anew(hunt, hunt.walk)
 
     async def _search_region(self, hunt: Hunt, walk: Walk) -> None:
         """On a Sybil alarm ask everybody around the key.  A confirmation may be the Sybils' own, and they
@@ -200,6 +209,18 @@ class Reader:
             hunt.is_patient, hunt.decided_on, hunt.region = True, 0, finding.region_cpl
             await self._lookups.widen(walk, finding)
             await self._drive(hunt, walk)
+
+    async def _search_anew(self, hunt: Hunt, before: Walk) -> None:
+        """Nothing valid was seen: once more from the start, over more paths.  Where most of what a node knows
+        are colluders, who deny together, four are too few (docs/attack-report.md)."""
+        paths = self._env.config.paths_doubt
+        is_disjoint = self._env.mode("disjoint_paths") is Mode.ENFORCE
+        if not hunt.groups or not is_disjoint or paths <= self._env.config.paths or before.has_asked_all:
+            return
+        self._env.counters["lookups_anew"] += 1
+        walk = hunt.walk = self._begin_walk(hunt, paths=paths)
+        walk.go_on_from(before)
+        await self._drive(hunt, walk)
 
     async def _search_paths(self, hunt: Hunt, walk: Walk, thorough: bool) -> None:
         if thorough:
