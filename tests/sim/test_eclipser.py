@@ -70,8 +70,9 @@ def eclipse(
 
     params = replace(small(table_per_group=MOST), address_groups=address_groups)
     (reads, held, share), trace = run(
-        scenario, 0, grown=False, seed=1, params=params, ips=ips, defences={"disjoint_paths": mode}, **settings
-    )
+        scenario, 0, grown=False, seed=1, params=params, ips=ips, defences={"disjoint_paths": mode},
+        **settings,
+    )  # fmt: skip
     return Eclipse(reads, held, share, trace)
 
 
@@ -121,6 +122,6 @@ def test_remembered_peers_lead_past_a_bootstrap_node_that_eclipses(has_memory: b
 
 
 def test_a_get_that_saw_nothing_looks_once_more_over_more_paths() -> None:
-    few = {"paths": 2, "path_end": 3, "path_end_doubt": 4}
+    few: dict[str, Any] = {"paths": 2, "path_end": 3, "path_end_doubt": 4}
     assert {r.verdict for r in eclipse("enforce", **few, paths_doubt=2).reads} == {"absent"}
     assert [r.value for r in eclipse("enforce", **few, paths_doubt=8).reads] == [b"here"] * 2
