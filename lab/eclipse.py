@@ -1,0 +1,135 @@
+"""Experiment 2: how often is everybody malicious of whom a GET takes its answer?"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from lab.crowd import K, Crowd, crowd
+from lab.effort import Effort
+from lab.figures import Goal, Plot, Rate, Section, Table
+from lab.lookups import curve
+from lab.searches import DEFAULTS, Case, begin, cases, drive, look, ours, plain
+from pqdht.ids import ID_BITS, distance
+from pqdht.node.publisher import WIDE_SHARE
+from tests.sim.sybil_lab import retrieval
+from tests.unit.kad.network import near, random_id, true_closest
+
+SHARES = (0.2, 1 / 3, 0.5)
+PUBLISHED = {"Kademlia (published)": (0.21, 0.37, 0.60), "DISC-NG (published)": (0.005, 0.005, 0.005)}
+PACKED = 16
+SEED = 42
+
+
+def measure(effort: Effort) -> Section:
+    rates: dict[str, list[Rate]] = {"Kademlia as usual": [], "ours": [], "ours, churn, tables poisoned": []}
+    for share in SHARES:
+        static = crowd(effort.nodes, share, SEED)
+        writes = cases(static, effort.eclipses, SEED)
+        rates["Kademlia as usual"].append(eclipsed(writes, by_us=False))
+        rates["ours"].append(eclipsed(writes, by_us=True))
+        harder = crowd(effort.nodes, share, SEED, churn=True, poisoned=True)
+        writes = cases(harder, effort.eclipses, SEED)
+        rates["ours, churn, tables poisoned"].append(eclipsed(writes, by_us=True))
+    key = packed(effort)
+    shares = ["20 %", "33 %", "50 %"]
+    rows = [[name, *map(str, found)] for name, found in rates.items()]
+    rows += [[name, *(f"{100 * p:g} %" for p in found)] for name, found in PUBLISHED.items()]
+    rows[-1][1:] = ["< 0.5 %"] * 3
+    return Section(
+        "eclipse",
+        "Eclipse of a key",
+        "Routing, lookup and quorum code alone; with the Sybil test and the region where the table says so.",
+        TEXT,
+        [
+            Table("PUT and GET eclipsed, Sybils among all nodes", ["", *shares], rows),
+            Table(f"Sybils packed at one key, no others (N = {effort.nodes:,})",
+                  ["", f"{PACKED} Sybils", "20 Sybils"], [[n, *map(str, r)] for n, r in key.items()]
+                  + [["Kademlia (published)", "100 %", ""], ["DISC-NG (published)", "0 %", ""]]),
+        ],  # fmt: skip
+        [
+            Plot("eclipse", "PUT and GET eclipsed", "Sybils among all nodes", "eclipsed", shares,
+                 [curve(n, r) for n, r in rates.items()])
+        ],  # fmt: skip
+        goals(rates, key),
+        f"N = {effort.nodes:,}; {effort.eclipses} keys at each share, {effort.packed} with Sybils packed",
+    )
+
+
+TEXT = [
+    "After DISC-NG (Krol et al., EuroS&P 2024): a service is eclipsed if everybody a lookup finds for it is"
+    " malicious. Here one honest node stores a record and another, knowing nothing of it, gets it. Malicious"
+    " nodes sign a receipt, keep nothing, deny, and name the closest of one another; *eclipsed* is a GET of"
+    " which no asked node that answered is an honest holder, so that all holders it asked were malicious."
+    " What the PUT itself lost to the attack counts.",
+    "DISC-NG measures registrations for a topic in a network of its own; its figures for a plain DHT stand"
+    " beside our run of Kademlia as usual (k closest, one list), which is not the same simulation.",
+]
+
+
+def eclipsed(writes: list[Case], *, by_us: bool) -> Rate:
+    """PUT by one node, GET by the next case's."""
+    others = [*writes[1:], *writes[:1]]
+    lost = [is_eclipsed(w, o.me, by_us=by_us) for w, o in zip(writes, others, strict=True)]
+    return Rate(sum(lost), len(lost))
+
+
+def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K) -> bool:
+    """Whether a GET after the PUT asks no honest holder."""
+    holders = store(write) if by_us else plain(write, k=k).answered
+    kept = [n for n in holders if write.is_honest(n)]
+    read = replace(write, me=reader, replicas=dict.fromkeys(kept))
+    return not kept or not (ours(read) if by_us else plain(read, k=k)).reached
+
+
+def store(case: Case) -> list[bytes]:
+    """Where a PUT stores: the k closest, and the closest few of every path."""
+    lookup = begin(case, paths=DEFAULTS.paths, end=DEFAULTS.path_end_doubt)
+    drive(case, lookup)
+    wide = [a.node_id for a in lookup.closest_on_every_path(-(-K // WIDE_SHARE))]
+    return list(dict.fromkeys([*look(case, lookup).answered[:K], *wide]))
+
+
+def packed(effort: Effort) -> dict[str, list[Rate]]:
+    counts = (PACKED, 20)
+    keys = [packed_keys(effort, count) for count in counts]
+    ways: dict[str, tuple[bool, int]] = {
+        "Kademlia as usual, k = 16": (False, PACKED),
+        "Kademlia as usual, k = 20": (False, K),
+        "ours, Sybil test off": (True, K),
+    }
+    rates = {
+        name: [Rate(sum(is_eclipsed(*c, by_us=us, k=k) for c in found), len(found)) for found in keys]
+        for name, (us, k) in ways.items()
+    }
+    runs = max(1, effort.packed // 4)
+    tested = [retrieval(count, False, trials=runs, n=effort.nodes, seed=SEED) for count in counts]
+    rates["ours"] = [Rate(round(runs * (1 - r.retrieved)), runs) for r in tested]
+    return rates
+
+
+def packed_keys(effort: Effort, count: int) -> list[tuple[Case, bytes]]:
+    """(a PUT, who reads) at keys with `count` Sybils closer than any honest node."""
+    dice = random.Random(f"{SEED} {count}")
+    honest = [random_id(dice) for _ in range(effort.nodes)]
+    made = []
+    for _ in range(effort.packed):
+        target = random_id(dice)
+        nearest = true_closest(honest, target, K)
+        bits = ID_BITS - distance(nearest[0], target).bit_length() + 1
+        sybils = [near(target, bits, dice) for _ in range(count)]
+        net = Crowd([*sybils, *honest], sybils, {}, dice.getrandbits(32), poisoned=False)
+        writer, reader = dice.sample(honest, 2)
+        replicas = dict.fromkeys(nearest)
+        made.append((Case(net, writer, target, true_closest(sybils, target, count), replicas), reader))
+    return made
+
+
+def goals(rates: dict[str, list[Rate]], key: dict[str, list[Rate]]) -> list[Goal]:
+    found = [
+        Goal(f"eclipse rate, {share} Sybils, {how}", "< 0.5 %", str(rate), rate.share < 0.005)
+        for how, name in (("static", "ours"), ("churn and poisoned tables", "ours, churn, tables poisoned"))
+        for share, rate in zip(("20 %", "33 %", "50 %"), rates[name], strict=True)
+    ]
+    at_key = key["ours"][0]
+    return [*found, Goal(f"eclipse rate, {PACKED} Sybils packed at a key", "0 %", str(at_key), at_key.hits == 0)]
