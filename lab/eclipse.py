@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from lab.crowd import K, Crowd, crowd
+from lab.crowd import Crowd, K, crowd
 from lab.effort import Effort
 from lab.figures import Goal, Plot, Rate, Section, Table
 from lab.lookups import curve
 from lab.searches import DEFAULTS, Case, begin, cases, drive, look, ours, plain
+from lab.sybils import run
 from pqdht.ids import ID_BITS, distance
 from pqdht.node.publisher import WIDE_SHARE
-from tests.sim.sybil_lab import retrieval
 from tests.unit.kad.network import near, random_id, true_closest
 
 SHARES = (0.2, 1 / 3, 0.5)
@@ -43,14 +43,23 @@ def measure(effort: Effort) -> Section:
         TEXT,
         [
             Table("PUT and GET eclipsed, Sybils among all nodes", ["", *shares], rows),
-            Table(f"Sybils packed at one key, no others (N = {effort.nodes:,})",
-                  ["", f"{PACKED} Sybils", "20 Sybils"], [[n, *map(str, r)] for n, r in key.items()]
-                  + [["Kademlia (published)", "100 %", ""], ["DISC-NG (published)", "0 %", ""]]),
-        ],  # fmt: skip
+            Table(
+                f"Sybils packed at one key, no others (N = {effort.nodes:,})",
+                ["", f"{PACKED} Sybils", "20 Sybils"],
+                [[n, *map(str, r)] for n, r in key.items()]
+                + [["Kademlia (published)", "100 %", ""], ["DISC-NG (published)", "0 %", ""]],
+            ),
+        ],
         [
-            Plot("eclipse", "PUT and GET eclipsed", "Sybils among all nodes", "eclipsed", shares,
-                 [curve(n, r) for n, r in rates.items()])
-        ],  # fmt: skip
+            Plot(
+                "eclipse",
+                "PUT and GET eclipsed",
+                "Sybils among all nodes",
+                "eclipsed",
+                shares,
+                [curve(n, r) for n, r in rates.items()],
+            )
+        ],
         goals(rates, key),
         f"N = {effort.nodes:,}; {effort.eclipses} keys at each share, {effort.packed} with Sybils packed",
     )
@@ -103,7 +112,7 @@ def packed(effort: Effort) -> dict[str, list[Rate]]:
         for name, (us, k) in ways.items()
     }
     runs = max(1, effort.packed // 4)
-    tested = [retrieval(count, False, trials=runs, n=effort.nodes, seed=SEED) for count in counts]
+    tested = [run(count, runs, effort.nodes, active=False, defended=True) for count in counts]
     rates["ours"] = [Rate(round(runs * (1 - r.retrieved)), runs) for r in tested]
     return rates
 
@@ -132,4 +141,5 @@ def goals(rates: dict[str, list[Rate]], key: dict[str, list[Rate]]) -> list[Goal
         for share, rate in zip(("20 %", "33 %", "50 %"), rates[name], strict=True)
     ]
     at_key = key["ours"][0]
-    return [*found, Goal(f"eclipse rate, {PACKED} Sybils packed at a key", "0 %", str(at_key), at_key.hits == 0)]
+    packed_too = Goal(f"eclipse rate, {PACKED} Sybils packed at a key", "0 %", str(at_key), at_key.hits == 0)
+    return [*found, packed_too]

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from lab.crowd import Crowd, crowd
 from lab.effort import Effort
-from lab.figures import Curve, Goal, Plot, Rate, Section, Table
+from lab.figures import Curve, Goal, Plot, Rate, Section, Table, percent
 from lab.searches import Case, Found, Lie, Rank, cases, ours, plain
 from pqdht.trust.reputation import Deed, Reputation
 from tests.sim.lookup_table import judge
@@ -66,17 +66,18 @@ def measure(effort: Effort) -> Section:
         ],
         [plot(cells)],
         goals(cells),
-        f"N = {effort.nodes:,}; {effort.lookups} keys at 20 and 30 %, {effort.lookups_else} at 10, 40 and 50 %; "
-        f"{effort.attacked_keys} with Sybils too",
+        f"N = {effort.nodes:,}; {effort.lookups} keys at 20 and 30 %, {effort.lookups_else} at 10, 40 and"
+        f" 50 %; {effort.attacked_keys} with Sybils too",
     )
 
 
 TEXT = [
-    "A share of all nodes collude: they name the closest of one another and deny that anything is stored."
-    " A lookup succeeds if it reaches an honest one of the k = 20 closest that are up. Ours is a GET as built:"
-    " k' = 6, and where nothing honest was reached (so that its answer would be \"absent\") on with k' = 8;"
-    " d is the number of disjoint paths, 4 as built. *Kademlia as usual* has one list and ends when the 20"
-    " closest in it have answered. Cells: success [Wilson 95 %] · mean questions.",
+    "A share of all nodes collude: they name the closest of one another and deny that anything is"
+    " stored. A lookup succeeds if it reaches an honest one of the k = 20 closest that are up. Ours is a"
+    " GET as built: k' = 6, and where nothing honest was reached (so that its answer would be"
+    ' "absent") on with k\' = 8; d is the number of disjoint paths, 4 as built. *Kademlia as usual* has'
+    " one list and ends when the 20 closest in it have answered. Cells: success [Wilson 95 %] · mean"
+    " questions.",
     "*Churn*: sessions Weibull of shape 0.5, median 40 minutes; who died is in tables for up to 12 minutes"
     " more, and a question to it is wasted. Colluders never leave. *Poisoned*: the half of each far bucket"
     " that goes by tenure is all colluders, as it is after a week (see the table squatter below).",
@@ -98,7 +99,7 @@ def cell(outcomes: list[Found]) -> str:
 
 
 def header(first: str, shares: Iterable[float]) -> list[str]:
-    return [first, *(f"{share:.0%}".replace("%", " %") for share in shares)]
+    return [first, *map(percent, shares)]
 
 
 def table(name: str, cells: Cells) -> Table:
@@ -152,9 +153,12 @@ def lies_table(lies: dict[str, list[Found]]) -> Table:
 def sybils_too(effort: Effort) -> Table:
     """The table of section 6 of the design, by the code that `make lookup-table` runs."""
     rules = [
-        ("Kademlia as usual", None, 4), ("own 5, d = 4", 5, 4), ("own 6, d = 4 (every GET)", 6, 4),
-        ("own 8, d = 4 (PUT, and GET in doubt)", 8, 4), ("own 5, d = 8", 5, 8),
-    ]  # fmt: skip
+        ("Kademlia as usual", None, 4),
+        ("own 5, d = 4", 5, 4),
+        ("own 6, d = 4 (every GET)", 6, 4),
+        ("own 8, d = 4 (PUT, and GET in doubt)", 8, 4),
+        ("own 5, d = 8", 5, 8),
+    ]
     attacked = {share: worlds(share, effort.attacked_keys) for share in PUBLISHED}
     rows = []
     for name, end, paths in rules:
@@ -177,8 +181,14 @@ def plot(cells: Cells) -> Plot:
             rates = [success(cells[name, share, rule]) for share in SHARES]
             curves.append(curve(f"{rule}, {name}", rates))
     curves.append(Curve("S/Kademlia, static (published)", [None, 0.99, None, None, None]))
-    return Plot("lookups", "Lookups that reach an honest replica", "colluders among all nodes", "success",
-                [f"{share:.0%}" for share in SHARES], curves)  # fmt: skip
+    return Plot(
+        "lookups",
+        "Lookups that reach an honest replica",
+        "colluders among all nodes",
+        "success",
+        [f"{share:.0%}" for share in SHARES],
+        curves,
+    )
 
 
 def curve(name: str, rates: list[Rate]) -> Curve:
@@ -194,5 +204,5 @@ def goals(cells: Cells) -> list[Goal]:
             rate = success(cells[name, share, AS_BUILT])
             known = "99 %" if (name, share) == ("static", 0.2) else "99 % (our goal; none published)"
             met = rate.share >= 0.99
-            found.append(Goal(f"lookup success, {share:.0%} colluders, {name}", known, str(rate), met))
+            found.append(Goal(f"lookup success, {percent(share)} colluders, {name}", known, str(rate), met))
     return found

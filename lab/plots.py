@@ -25,8 +25,7 @@ def draw(plot: Plot, to: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9}
-    with pyplot.rc_context(settings):
+    with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9}):
         figure, axes = pyplot.subplots(figsize=(7, 4))
         places = list(range(len(plot.x)))
         for curve, marker in zip(plot.curves, MARKERS * 3, strict=False):

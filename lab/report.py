@@ -34,10 +34,10 @@ EXPERIMENTS: dict[str, Callable[[Effort], Section]] = {
 }
 INTRO = """# What attacks do, measured
 
-Written by `make attack-report` from fixed seeds; do not edit. Figures published elsewhere stand beside ours, and where ours
-are worse it says so. What is attacked is this project's routing, lookup, quorum and trust code, in networks of up to 10,000
-nodes; **what is simulated around it is said in each part**. No part runs whole nodes: those are the tests of
-`tests/sim`, one attack each, in networks of tens of nodes. Rates have their 95 % interval (Wilson) in brackets.
+Written by `make attack-report` from fixed seeds; do not edit. Figures published elsewhere stand beside ours,
+and where ours are worse it says so. What is attacked is this project's own routing, lookup, quorum and trust
+code, in networks of up to 25,000 ids; each part says which. **No part runs whole nodes**: those are attacked
+one by one in `tests/sim`, in networks of tens of nodes. Rates have their 95 % interval (Wilson) in brackets.
 """
 
 
@@ -65,8 +65,8 @@ def markdown(sections: Sequence[Section], plots_in: str) -> str:
             parts += [f"![{p.title}]({plots_in}/{p.name}.svg)\n" for p in section.plots]
     parts.append("## How long it took\n")
     took = [[s.title, s.trials, f"{s.cpu_s:.0f} s"] for s in sections]
-    total = sum(s.cpu_s for s in sections)
-    parts.append(as_markdown(Table("", ["experiment", "size", "CPU"], [*took, ["all", "", f"{total:.0f} s"]])))
+    took.append(["all", "", f"{sum(s.cpu_s for s in sections):.0f} s"])
+    parts.append(as_markdown(Table("", ["experiment", "size", "CPU"], took)))
     return "\n".join(parts)
 
 
@@ -74,7 +74,8 @@ def goals(sections: Sequence[Section]) -> str:
     """Published beside ours, and in plain words where ours is worse."""
     every = [(s, g) for s in sections for g in s.goals]
     rows = [[g.figure, g.published, g.ours, "yes" if g.is_met else "**no**"] for _, g in every]
-    lines = ["## Published figures and ours\n", as_markdown(Table("", ["figure", "published", "ours", "met"], rows))]
+    table = Table("", ["figure", "published", "ours", "met"], rows)
+    lines = ["## Published figures and ours\n", as_markdown(table)]
     worse = [(s, g) for s, g in every if not g.is_met]
     for section, goal in worse:
         lines.append(f"- **Worse than published**: {goal.figure}: {goal.ours} against {goal.published}"
@@ -121,7 +122,9 @@ def kept(out: Path) -> dict[str, Section]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few trials: about a minute")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="measure these, keep the others")
     parser.add_argument("--out", type=Path, default=OUT)

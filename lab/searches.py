@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from lab.crowd import K, Crowd
+from lab.crowd import Crowd, K
 from pqdht.config import Config
 from pqdht.constants import MAX_KNOWN
 from pqdht.kad.lookup import Lookup
@@ -94,13 +94,11 @@ class Found:
 
 def found(case: Case, answered: Sequence[bytes], questions: int) -> Found:
     honest = [n for n in answered if case.is_honest(n)]
-    return Found(
-        any(n in case.replicas for n in honest), case.best in honest, questions, list(answered)
-    )
+    return Found(any(n in case.replicas for n in honest), case.best in honest, questions, list(answered))
 
 
 def ours(case: Case, *, paths: int = DEFAULTS.paths, rank: Rank | None = None) -> Found:
-    """As a GET: its usual end, and where nothing honest was reached (so that the answer is "absent") doubt."""
+    """As a GET: its usual end, and doubt where nothing honest was reached (its answer is "absent")."""
     lookup = begin(case, paths=paths, end=DEFAULTS.path_end, rank=rank)
     drive(case, lookup)
     first = look(case, lookup)

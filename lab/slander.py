@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lab.crowd import Crowd, crowd
 from lab.effort import Effort
-from lab.figures import Goal, Rate, Section, Table
+from lab.figures import Goal, Rate, Section, Table, percent
 from pqdht.errors import DecodeError, EvidenceInvalid
 from pqdht.trust.evidence import EvidenceRule, collect, judge
 from pqdht.trust.quarantine import BUCKET_LIVE, Outcome, Quarantine
@@ -33,6 +33,7 @@ def measure(effort: Effort) -> Section:
     true = control()
     held = Counter(node for o in observers for node in damaged(net, o))
     known = sum(n not in net.colluders for o in observers for n in (e.node_id for e in net.table(o)))
+    by_chance = Rate(held.total(), known)
     worst = [most_held(net, o) for o in observers]
     widely = sum(count > 0.01 * effort.observers for count in held.values())
     rows = [
@@ -41,44 +42,60 @@ def measure(effort: Effort) -> Section:
         ["true accusations judged, by the same code", str(true[1])],
         ["... admitted", str(true[0])],
         ["honest nodes that more than 1 % of the observers hold", str(widely)],
-        [f"honest peers held by chance, of whose {ANSWERS} answers {DAMAGED:.0%} are damaged", str(Rate(held.total(), known))],
+        [
+            f"honest peers held by chance, of whose {ANSWERS} answers {percent(DAMAGED)} are damaged",
+            str(by_chance),
+        ],
     ]
     caps = [
         ["held, most of a table", "10 %", percent(max(w[0] for w in worst))],
         ["held, most of a bucket", "25 %", percent(max(w[1] for w in worst))],
-        [f"live left in a bucket that had {BUCKET_LIVE} or more, fewest", str(BUCKET_LIVE),
-         str(min(w[2] for w in worst))],
-    ]  # fmt: skip
+        [
+            f"live left in a bucket that had {BUCKET_LIVE} or more, fewest",
+            str(BUCKET_LIVE),
+            str(min(w[2] for w in worst)),
+        ],
+    ]
     return Section(
         "slander",
         "Slander",
-        "Evidence and quarantine code alone (`trust.evidence` on the fake suite, `trust.rates`, `trust.quarantine`)"
-        " over the tables of the experiment above. Whole nodes: `tests/property/test_no_self_incrimination.py`.",
+        "Evidence and quarantine code alone (`trust.evidence` on the fake suite, `trust.rates`,"
+        " `trust.quarantine`) over the tables of the experiment above. Whole nodes:"
+        " `tests/property/test_no_self_incrimination.py`.",
         [
-            f"{SHARE:.0%} of all nodes slander every honest node: with its honest envelopes under each rule, with"
-            " envelopes changed after it signed them, with their own envelopes under its name, with an answer to"
-            " another question. Evidence counts only if whoever receives it can recompute the offence, so"
-            " who brings it, and how many, does not matter.",
-            "So what an observer holds of honest nodes is what its own invalid rate finds by chance. The caps are what is left if all that fails: each observer is made to hold every peer it knows.",
+            f"{percent(SHARE)} of all nodes slander every honest node: with its honest envelopes under each"
+            " rule, with envelopes changed after it signed them, with their own envelopes under its"
+            " name, with an answer to another question. Evidence counts only if whoever receives it can"
+            " recompute the offence, so who brings it, and how many, does not matter.",
+            "So what an observer holds of honest nodes is what its own invalid rate finds by chance. The"
+            " caps are what is left if all that fails: each observer is made to hold every peer it"
+            " knows.",
         ],
         [
-            Table(f"30 % slanderers, {effort.observers} honest observers of N = {effort.nodes:,}",
-                  ["", "found"], rows),
+            Table(
+                f"30 % slanderers, {effort.observers} honest observers of N = {effort.nodes:,}",
+                ["", "found"],
+                rows,
+            ),
             Table("If every accusation were believed", ["", "cap", "found"], caps),
-        ],  # fmt: skip
+        ],
         [],
         [
-            Goal("honest nodes held by more than 1 % of honest nodes, 30 % slanderers", "0 (acceptance)",
-                 str(widely), widely == 0),
-            Goal("share of a table that can be put away", "<= 10 % (acceptance)", caps[0][2],
-                 max(w[0] for w in worst) <= 0.1),
-        ],  # fmt: skip
+            Goal(
+                "honest nodes held by more than 1 % of honest nodes, 30 % slanderers",
+                "0 (acceptance)",
+                str(widely),
+                widely == 0,
+            ),
+            Goal(
+                "share of a table that can be put away",
+                "<= 10 % (acceptance)",
+                caps[0][2],
+                max(w[0] for w in worst) <= 0.1,
+            ),
+        ],
         f"N = {effort.nodes:,}; {effort.observers} observers; {forged:,} forgeries",
     )
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def forgeries(courts: int) -> tuple[int, int]:
@@ -112,7 +129,8 @@ def lies(court: Court, dice: random.Random) -> Iterator[Evidence]:
     pairs = [(answer, question), (answer, other_question), (answer, b""), (own, b"")]
     for _ in range(4):  # as the accused signed it, but for one byte
         at = dice.randrange(len(answer))
-        pairs.append((answer[:at] + bytes([answer[at] ^ 1 << dice.randrange(8)]) + answer[at + 1 :], question))
+        flip = bytes([answer[at] ^ 1 << dice.randrange(8)])
+        pairs.append((answer[:at] + flip + answer[at + 1 :], question))
     pairs.append((court.sign(asked, court.asker), b""))
     for envelope, request in pairs:
         for rule in EvidenceRule:
