@@ -16,9 +16,10 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from pqdht.constants import MAX_KNOWN
 from pqdht.ids import ID_BITS
 from pqdht.kad.table import Entry, Table
-from tests.unit.kad.network import StaticNetwork, Table_, random_id
+from tests.unit.kad.network import StaticNetwork, Table_, random_id, true_closest
 
 K = 20
 SHAPE, MEDIAN_S = 0.5, 2400.0
@@ -75,6 +76,7 @@ class Crowd(StaticNetwork):
         self.colluders = dict.fromkeys(colluders)
         self._squatters = sorted(self.colluders) if poisoned else []
         self._lives = lives
+        self._named: dict[bytes, list[bytes]] = {}
 
     def life(self, node: bytes) -> Life:
         return self._lives.get(node, FOREVER)
@@ -83,6 +85,12 @@ class Crowd(StaticNetwork):
     def honest_up(self) -> list[bytes]:
         """In order of id."""
         return [n for n in self.nodes if n not in self.colluders and self.life(n).is_up]
+
+    def named(self, target: bytes) -> list[bytes]:
+        """The colluders closest to a target, as many as anybody may have heard of and k more."""
+        if target not in self._named:
+            self._named[target] = true_closest(list(self.colluders), target, K + MAX_KNOWN)
+        return self._named[target]
 
     def contacts(self, node: bytes, target: bytes, known: Collection[bytes], asker: bytes) -> list[bytes]:
         """What an honest node answers to one who says what it `known` already."""

@@ -9,9 +9,9 @@ from lab.crowd import Crowd, K, crowd
 from lab.effort import Effort
 from lab.figures import Goal, Plot, Rate, Section, Table
 from lab.lookups import curve
-from lab.searches import DEFAULTS, Case, begin, cases, drive, look, ours, plain
+from lab.searches import DEFAULTS, Case, Search, begin, cases, drive, ours, plain
 from lab.sybils import run
-from pqdht.ids import ID_BITS, distance
+from pqdht.ids import ID_BITS, common_prefix_length, distance
 from pqdht.node.publisher import WIDE_SHARE
 from tests.unit.kad.network import near, random_id, true_closest
 
@@ -39,7 +39,7 @@ def measure(effort: Effort) -> Section:
     return Section(
         "eclipse",
         "Eclipse of a key",
-        "Routing, lookup and quorum code alone; with the Sybil test and the region where the table says so.",
+        "Routing, lookup and trust code alone, with the Sybil test and the region as built.",
         TEXT,
         [
             Table("PUT and GET eclipsed, Sybils among all nodes", ["", *shares], rows),
@@ -92,11 +92,15 @@ def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K) -> bool:
 
 
 def store(case: Case) -> list[bytes]:
-    """Where a PUT stores: the k closest, and the closest few of every path."""
-    lookup = begin(case, paths=DEFAULTS.paths, end=DEFAULTS.path_end_doubt)
-    drive(case, lookup)
-    wide = [a.node_id for a in lookup.closest_on_every_path(-(-K // WIDE_SHARE))]
-    return list(dict.fromkeys([*look(case, lookup).answered[:K], *wide]))
+    """Where a PUT stores: the k closest, the closest few of every path, and on an alarm the region."""
+    search = Search(case, begin(case, case.target, end=DEFAULTS.path_end_doubt))
+    drive(case, search.lookup)
+    search.widen()
+    answered = search.found().answered
+    wide = [a.node_id for a in search.lookup.closest_on_every_path(-(-K // WIDE_SHARE))]
+    region = ID_BITS if search.region is None else search.region
+    inside = [n for n in answered if common_prefix_length(n, case.target) >= region]
+    return list(dict.fromkeys([*answered[:K], *wide, *inside]))
 
 
 def packed(effort: Effort) -> dict[str, list[Rate]]:
@@ -130,7 +134,7 @@ def packed_keys(effort: Effort, count: int) -> list[tuple[Case, bytes]]:
         net = Crowd([*sybils, *honest], sybils, {}, dice.getrandbits(32), poisoned=False)
         writer, reader = dice.sample(honest, 2)
         replicas = dict.fromkeys(nearest)
-        made.append((Case(net, writer, target, true_closest(sybils, target, count), replicas), reader))
+        made.append((Case(net, writer, target, replicas), reader))
     return made
 
 

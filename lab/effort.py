@@ -33,12 +33,12 @@ class Effort:
 
 FULL = Effort(
     nodes=10_000,
-    lookups=300,
-    lookups_else=100,
+    lookups=200,
+    lookups_else=60,
     attacked_keys=100,
-    eclipses=400,
-    packed=100,
-    retrievals=12,
+    eclipses=300,
+    packed=60,
+    retrievals=8,
     sybil_counts=(15, 20, 30, 45),
     tests=2000,
     test_sizes=(1000, 5000, 10_000, 25_000),
