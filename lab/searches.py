@@ -86,14 +86,17 @@ def cases(crowd: Crowd, count: int, seed: int) -> list[Case]:
 
 
 def estimate(crowd: Crowd, me: bytes, dice: random.Random) -> float | None:
-    """N by random walks."""
-    sizes = SizeEstimator(K)
+    """N by random walks, as `node.Lookups` samples it."""
+    sizes, test = SizeEstimator(K), SybilTest(K)
     for _ in range(WALKS):
         walk = Case(crowd, me, random_id(dice), {})
         lookup = begin(walk, walk.target, end=DEFAULTS.path_end)
         drive(walk, lookup)
         paths = [lookup.closest_seen_by(path, K) for path in range(DEFAULTS.paths)]
-        sizes.observe_paths(walk.target, paths, 0.0)
+        so_far = sizes.estimate(0.0)
+        ids = [c.node_id for c in lookup.closest_known(K)]
+        suspect = so_far is not None and test.check(walk.target, ids, so_far.nodes) is not None
+        sizes.observe_paths(walk.target, paths, 0.0, is_suspect=suspect)
     found = sizes.estimate(0.0)
     return found.nodes if found is not None else None
 
