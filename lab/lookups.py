@@ -24,12 +24,10 @@ CONDITIONS = {
 }
 RULES: dict[str, Callable[[Case], Found]] = {
     "Kademlia as usual": plain,
-    **{f"ours, d = {d}, no Sybil test": partial(ours, paths=d, region=False) for d in (1, 2, 4, 8)},
-    "ours, d = 4 (as built)": ours,
-    "as built, and where it fails anew with d = 8 (not built)": anew,
+    **{f"ours, d = {d}": partial(ours, paths=d) for d in (1, 2, 4, 8)},
 }
-AS_BUILT = "ours, d = 4 (as built)"
-PATHS_ONLY = "ours, d = 4, no Sybil test"
+AS_BUILT = "ours, d = 4"
+ANEW = "ours, d = 4, and where it fails anew with d = 8 (not built)"
 SEED = 41
 LIES = {"with one another": Lie.ONE_ANOTHER, "with nobody": Lie.NOBODY, "not at all": Lie.SILENCE}
 WRONG_ANSWERS = 3
@@ -48,6 +46,8 @@ def measure(effort: Effort) -> Section:
             keys = cases(net, count, SEED)
             for rule, search in RULES.items():
                 cells[name, share, rule] = [search(key) for key in keys]
+            firsts = zip(keys, cells[name, share, AS_BUILT], strict=True)
+            cells[name, share, ANEW] = [first if first.reached else anew(k, first) for k, first in firsts]
             if "poisoned" in how and share >= 0.3:
                 for knows, rank in reputations(net, keys).items():
                     ranked[knows, share] = [ours(k, rank=r) for k, r in zip(keys, rank, strict=True)]
@@ -78,11 +78,10 @@ def measure(effort: Effort) -> Section:
 TEXT = [
     "A share of all nodes collude: they name the closest of one another and deny that anything is"
     " stored. A lookup succeeds if it reaches an honest one of the k = 20 closest that are up. *Ours* is a"
-    " GET: k' = 6, then k' = 8 where nothing honest was reached (so that its answer would be absent); *as"
-    " built* it also makes the Sybil test, with the N that its own walks give it under the same attack, and"
-    " asks the region of the key on an alarm. d is the number of disjoint paths. *Kademlia as usual* has"
-    " one list and ends when the 20 closest in it have answered. Cells: success [Wilson 95 %] · mean"
-    " questions.",
+    " GET as built: k' = 6, then k' = 8 where nothing honest was reached (so that its answer would be"
+    " absent), and the region of the key if the Sybil test alarms, with the N that own walks give under the"
+    " same attack. d is the number of disjoint paths; 4 as built. *Kademlia as usual* has one list and ends"
+    " when the 20 closest in it have answered. Cells: success [Wilson 95 %] · mean questions.",
     "*Churn*: sessions Weibull of shape 0.5, median 40 minutes; who died is in tables for up to 12 minutes"
     " more, and a question to it is wasted. Colluders never leave. *Poisoned*: the half of each far bucket"
     " that goes by tenure is all colluders, as it is after a week (see the table squatters below); with the"
@@ -112,7 +111,7 @@ def header(first: str, shares: Iterable[float]) -> list[str]:
 
 
 def table(name: str, cells: Cells) -> Table:
-    rows = [[rule, *(cell(cells[name, share, rule]) for share in SHARES)] for rule in RULES]
+    rows = [[rule, *(cell(cells[name, share, rule]) for share in SHARES)] for rule in (*RULES, ANEW)]
     closest = [str(best(cells[name, share, AS_BUILT])) for share in SHARES]
     rows.append([f"{AS_BUILT}: the very closest honest node", *closest])
     return Table(f"Colluders among all nodes, {name}", header("lookup", SHARES), rows)
@@ -186,7 +185,7 @@ def sybils_too(effort: Effort) -> Table:
 def plot(cells: Cells) -> Plot:
     curves = []
     for name in CONDITIONS:
-        for rule in ("Kademlia as usual", "ours, d = 1, no Sybil test", AS_BUILT):
+        for rule in ("Kademlia as usual", "ours, d = 1", AS_BUILT, "ours, d = 8"):
             rates = [success(cells[name, share, rule]) for share in SHARES]
             curves.append(curve(f"{rule}, {name}", rates))
     curves.append(Curve("S/Kademlia, static (published)", [None, 0.99, None, None, None]))
@@ -212,6 +211,12 @@ def goals(cells: Cells) -> list[Goal]:
         for share in PUBLISHED:
             rate = success(cells[name, share, AS_BUILT])
             known = "99 %" if (name, share) == ("static", 0.2) else "99 % (our goal; none published)"
-            met = rate.share >= 0.99
-            found.append(Goal(f"lookup success, {percent(share)} colluders, {name}", known, str(rate), met))
+            is_met = rate.share >= 0.99
+            wider, again = (success(cells[name, share, rule]) for rule in ("ours, d = 8", ANEW))
+            why = (
+                f"Where most of what a node knows are colluders, 4 paths are too few: d = 8 gives {wider},"
+                f" a second lookup with d = 8 only where the first found nothing {again}."
+            )
+            figure = f"lookup success, {percent(share)} colluders, {name}"
+            found.append(Goal(figure, known, str(rate), is_met, "" if is_met else why))
     return found

@@ -82,7 +82,6 @@ def goals(sections: Sequence[Section]) -> str:
                      f" ({section.title.lower()}). {goal.remark}".rstrip() + "\n")  # fmt: skip
     if not worse:
         lines.append("None of ours is worse.\n")
-    lines += [f"- {g.figure}: {g.remark}.\n" for _, g in every if g.is_met and g.remark]
     return "\n".join(lines)
 
 

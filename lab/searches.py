@@ -169,11 +169,8 @@ def ours(case: Case, *, paths: int = DEFAULTS.paths, rank: Rank | None = None, r
     return search.found()
 
 
-def anew(case: Case) -> Found:
-    """Not built: where a GET still found nothing honest, it begins anew with twice the paths."""
-    first = ours(case)
-    if first.reached:
-        return first
+def anew(case: Case, first: Found) -> Found:
+    """Not built: where a GET found nothing honest, it begins anew with twice the paths."""
     second = ours(case, paths=2 * DEFAULTS.paths)
     return replace(second, questions=first.questions + second.questions)
 
