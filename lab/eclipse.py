@@ -19,10 +19,12 @@ SHARES = (0.2, 1 / 3, 0.5)
 PUBLISHED = {"Kademlia (published)": (0.21, 0.37, 0.60), "DISC-NG (published)": (0.005, 0.005, 0.005)}
 PACKED = 16
 SEED = 42
+HARDER = "ours, churn, tables poisoned"
+WIDER = "... and d = 8 (`Config.paths`)"
 
 
 def measure(effort: Effort) -> Section:
-    rates: dict[str, list[Rate]] = {"Kademlia as usual": [], "ours": [], "ours, churn, tables poisoned": []}
+    rates: dict[str, list[Rate]] = {name: [] for name in ("Kademlia as usual", "ours", HARDER, WIDER)}
     for share in SHARES:
         static = crowd(effort.nodes, share, SEED)
         writes = cases(static, effort.eclipses, SEED)
@@ -30,7 +32,8 @@ def measure(effort: Effort) -> Section:
         rates["ours"].append(eclipsed(writes, by_us=True))
         harder = crowd(effort.nodes, share, SEED, churn=True, poisoned=True)
         writes = cases(harder, effort.eclipses, SEED)
-        rates["ours, churn, tables poisoned"].append(eclipsed(writes, by_us=True))
+        rates[HARDER].append(eclipsed(writes, by_us=True))
+        rates[WIDER].append(eclipsed(writes, by_us=True, paths=2 * DEFAULTS.paths))
     key = packed(effort)
     shares = ["20 %", "33 %", "50 %"]
     rows = [[name, *map(str, found)] for name, found in rates.items()]
@@ -76,24 +79,24 @@ TEXT = [
 ]
 
 
-def eclipsed(writes: list[Case], *, by_us: bool) -> Rate:
+def eclipsed(writes: list[Case], *, by_us: bool, paths: int = DEFAULTS.paths) -> Rate:
     """PUT by one node, GET by the next case's."""
     others = [*writes[1:], *writes[:1]]
-    lost = [is_eclipsed(w, o.me, by_us=by_us) for w, o in zip(writes, others, strict=True)]
+    lost = [is_eclipsed(w, o.me, by_us=by_us, paths=paths) for w, o in zip(writes, others, strict=True)]
     return Rate(sum(lost), len(lost))
 
 
-def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K) -> bool:
+def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K, paths: int = DEFAULTS.paths) -> bool:
     """Whether a GET after the PUT asks no honest holder."""
-    holders = store(write) if by_us else plain(write, k=k).answered
+    holders = store(write, paths) if by_us else plain(write, k=k).answered
     kept = [n for n in holders if write.is_honest(n)]
     read = replace(write, me=reader, replicas=dict.fromkeys(kept))
-    return not kept or not (ours(read) if by_us else plain(read, k=k)).reached
+    return not kept or not (ours(read, paths=paths) if by_us else plain(read, k=k)).reached
 
 
-def store(case: Case) -> list[bytes]:
+def store(case: Case, paths: int) -> list[bytes]:
     """Where a PUT stores: the k closest, the closest few of every path, and on an alarm the region."""
-    search = Search(case, begin(case, case.target, end=DEFAULTS.path_end_doubt))
+    search = Search(case, begin(case, case.target, paths=paths, end=DEFAULTS.path_end_doubt))
     drive(case, search.lookup)
     search.widen()
     answered = search.found().answered
@@ -147,7 +150,7 @@ WHY = (
 def goals(rates: dict[str, list[Rate]], key: dict[str, list[Rate]]) -> list[Goal]:
     found = [
         Goal(f"eclipse rate, {share} Sybils, {how}", "< 0.5 %", str(rate), rate.share < 0.005, WHY)
-        for how, name in (("static", "ours"), ("churn and poisoned tables", "ours, churn, tables poisoned"))
+        for how, name in (("static", "ours"), ("churn and poisoned tables", HARDER))
         for share, rate in zip(("20 %", "33 %", "50 %"), rates[name], strict=True)
     ]
     at_key = key["ours"][0]

@@ -144,7 +144,7 @@ def retrieval_goals(effort: Effort, runs: list[Retrieval]) -> list[Goal]:
             f"{UPDATED}",
             f"{updated:.0f}",
             updated <= UPDATED,
-            "A PUT stores at all who answered in the region, the Sybils among them, and at the ends of its paths.",
+            "A PUT stores at all who answered in the region, Sybils too, and at the ends of its paths.",
         ),
         Goal(f"lookups, {name}", f"{LOOKUPS}", f"{lookups:.1f}", lookups <= LOOKUPS),
     ]
