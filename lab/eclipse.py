@@ -9,7 +9,7 @@ from lab.crowd import Crowd, K, crowd
 from lab.effort import Effort
 from lab.figures import Goal, Plot, Rate, Section, Table
 from lab.lookups import curve
-from lab.searches import DEFAULTS, Case, Search, begin, cases, drive, ours, plain
+from lab.searches import DEFAULTS, Case, Search, anew, begin, cases, drive, ours, plain
 from lab.sybils import run
 from pqdht.ids import ID_BITS, common_prefix_length, distance
 from pqdht.node.publisher import WIDE_SHARE
@@ -20,7 +20,7 @@ PUBLISHED = {"Kademlia (published)": (0.21, 0.37, 0.60), "DISC-NG (published)": 
 PACKED = 16
 SEED = 42
 HARDER = "ours, churn, tables poisoned"
-WIDER = "... and d = 8 (`Config.paths`)"
+WIDER = "... and PUT with d = 8, GET anew with d = 8 where it found nothing (not built)"
 
 
 def measure(effort: Effort) -> Section:
@@ -33,7 +33,7 @@ def measure(effort: Effort) -> Section:
         harder = crowd(effort.nodes, share, SEED, churn=True, poisoned=True)
         writes = cases(harder, effort.eclipses, SEED)
         rates[HARDER].append(eclipsed(writes, by_us=True))
-        rates[WIDER].append(eclipsed(writes, by_us=True, paths=2 * DEFAULTS.paths))
+        rates[WIDER].append(eclipsed(writes, by_us=True, wider=True))
     key = packed(effort)
     shares = ["20 %", "33 %", "50 %"]
     rows = [[name, *map(str, found)] for name, found in rates.items()]
@@ -79,19 +79,27 @@ TEXT = [
 ]
 
 
-def eclipsed(writes: list[Case], *, by_us: bool, paths: int = DEFAULTS.paths) -> Rate:
+def eclipsed(writes: list[Case], *, by_us: bool, wider: bool = False) -> Rate:
     """PUT by one node, GET by the next case's."""
     others = [*writes[1:], *writes[:1]]
-    lost = [is_eclipsed(w, o.me, by_us=by_us, paths=paths) for w, o in zip(writes, others, strict=True)]
+    lost = [is_eclipsed(w, o.me, by_us=by_us, wider=wider) for w, o in zip(writes, others, strict=True)]
     return Rate(sum(lost), len(lost))
 
 
-def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K, paths: int = DEFAULTS.paths) -> bool:
+def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K, wider: bool = False) -> bool:
     """Whether a GET after the PUT asks no honest holder."""
-    holders = store(write, paths) if by_us else plain(write, k=k).answered
+    if not by_us:
+        holders = plain(write, k=k).answered
+    else:
+        holders = store(write, DEFAULTS.paths * (2 if wider else 1))
     kept = [n for n in holders if write.is_honest(n)]
+    if not kept:
+        return True
     read = replace(write, me=reader, replicas=dict.fromkeys(kept))
-    return not kept or not (ours(read, paths=paths) if by_us else plain(read, k=k)).reached
+    if not by_us:
+        return not plain(read, k=k).reached
+    found = ours(read)
+    return not (found.reached or (wider and anew(read, found).reached))
 
 
 def store(case: Case, paths: int) -> list[bytes]:
