@@ -88,10 +88,8 @@ def eclipsed(writes: list[Case], *, by_us: bool, wider: bool = False) -> Rate:
 
 def is_eclipsed(write: Case, reader: bytes, *, by_us: bool, k: int = K, wider: bool = False) -> bool:
     """Whether a GET after the PUT asks no honest holder."""
-    if not by_us:
-        holders = plain(write, k=k).answered
-    else:
-        holders = store(write, DEFAULTS.paths * (2 if wider else 1))
+    paths = DEFAULTS.paths * (2 if wider else 1)
+    holders = store(write, paths) if by_us else plain(write, k=k).answered
     kept = [n for n in holders if write.is_honest(n)]
     if not kept:
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class Effort:
     weeks: tuple[float, ...]
     """Shares of squatters."""
     days: int
+
+    def scaled(self, by: float) -> Effort:
+        """The same experiments with so many times the trials."""
+        names = ("lookups", "lookups_else", "attacked_keys", "eclipses", "packed", "retrievals", "tests",
+                 "observers")  # fmt: skip
+        return replace(self, **{name: max(1, round(by * getattr(self, name))) for name in names})
 
 
 FULL = Effort(

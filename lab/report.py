@@ -1,6 +1,6 @@
 """Measure what attacks do and write docs/attack-report.md, with its plots (`make attack-report`).
 
-python -m lab.report [--quick] [--only NAME ...] [--out FILE]
+python -m lab.report [--quick] [--scale TIMES] [--only NAME ...] [--out FILE]
 
 Seeds are fixed: the same code gives the same figures.  What was measured is kept beside the plots in
 results.json, so `--only` measures some experiments anew and leaves the others; `--only` without a name
@@ -125,12 +125,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few trials: about a minute")
+    parser.add_argument("--scale", type=float, default=1.0, help="so many times the trials")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="measure these, keep the others")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
+    effort = (QUICK if arguments.quick else FULL).scaled(arguments.scale)
     found = kept(arguments.out) if arguments.only is not None else {}
     for name in EXPERIMENTS if arguments.only is None else arguments.only:
-        (found[name],) = measure([name], QUICK if arguments.quick else FULL)
+        (found[name],) = measure([name], effort)
         write([found[n] for n in EXPERIMENTS if n in found], arguments.out)
     if arguments.only == []:
         write([found[n] for n in EXPERIMENTS if n in found], arguments.out)
