@@ -87,8 +87,7 @@ TEXT = [
     " that goes by tenure is all colluders, as it is after a week (see the table squatters below); with the"
     " half that is drawn they hold 60 % of the far buckets where they are 20 % of all nodes, and 65 % where"
     " they are 30 %.",
-    "Published: S/Kademlia (Baumgart and Mies 2007), 99 % at 20 %, N = 10,000, static, d = 8. Its colluders"
-    " drop what they are asked; those here also name one another.",
+    "Published: S/Kademlia (Baumgart and Mies 2007), 99 % at 20 %, N = 10,000, static.",
 ]
 
 
