@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench bench-wan flood crash-test lookup-table hops fuzz mutation
+.PHONY: help demo test check lint types bench bench-wan flood crash-test lookup-table attack-report hops fuzz mutation
 .PHONY: install-liboqs try-liboqs install-verifpal model clean
 
 help: ## list the targets
@@ -51,6 +51,12 @@ $(CHURN_SEEDS:%=churn-%): churn-%: $(STAMP)
 
 lookup-table: $(STAMP) ## what colluders at a key do to each end rule of a lookup; prints the table
 	@$(BIN)/python -m tests.sim.lookup_table $(ARGS)
+
+attack-report: $(STAMP) ## what attacks do, beside published figures: docs/attack-report.md (10 minutes; ARGS=--quick)
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null \
+	    || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab]' >&2 \
+	    || echo "note: going on without matplotlib; the plots stay as they are" >&2
+	@$(BIN)/python -m lab.report $(ARGS)
 
 hops: $(STAMP) ## intermediates of lookups by 1,000 whole nodes, against theory (half a minute)
 	@$(BIN)/python -m tests.sim.hops $(ARGS)
