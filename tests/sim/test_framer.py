@@ -9,8 +9,10 @@ import random
 import msgspec
 import pytest
 
+from pqdht.config import DefenceMode
 from pqdht.errors import PqdhtError
 from pqdht.node.exchange import Answer
+from pqdht.node.reports import PRAISE_TO
 from pqdht.testing.adversaries import Forger, Gang
 from pqdht.testing.loop import run
 from pqdht.trust.events import EventKind
@@ -133,6 +135,21 @@ def test_praise_is_taken_once_an_hour_and_begins_nothing() -> None:
         assert codes == [0, 1, 1]
         assert before < guard.score(friend) <= before + 0.05
         assert stranger not in guard.reputation
+        await net.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("mode", "sent"), [("enforce", PRAISE_TO), ("observe", 0), ("off", 0)])
+def test_scores_that_are_only_observed_are_told_nobody(mode: DefenceMode, sent: int) -> None:
+    async def main() -> None:
+        net = Net(seed=9, defences={"reputation": mode})
+        await net.grow(6)
+        node = net.nodes[1]
+        for _ in range(9):
+            node._guard.reputation.observe(net.nodes[2].node_id, Deed.VALID, net.clock() / 1000)
+        await node._reports.praise()
+        assert counter(node, "reports_sent") == sent
         await net.close()
 
     run(main)

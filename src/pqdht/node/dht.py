@@ -461,12 +461,7 @@ class SecureDHT:
         _ = self.env
         walk = await self._lookups.find(parse_id(target, "target"), end=self.config.path_end)
         return [
-            NodeInfo(
-                NodeId(c.node_id),
-                c.contact.addresses,
-                walk.answers[c.node_id].group,
-                self._peers.round_trips.rtt(c.node_id),
-            )
+            self._info(c.node_id, c.contact, walk.answers[c.node_id].group)
             for c in walk.lookup.closest(self.env.params.k)
         ]
 
@@ -492,10 +487,11 @@ class SecureDHT:
     def peers(self) -> list[NodeInfo]:
         """The routing table, by node id."""
         _ = self.env
-        return [
-            NodeInfo(NodeId(e.node_id), e.contact.addresses, e.group, self._peers.round_trips.rtt(e.node_id))
-            for e in self._routing.table
-        ]
+        return [self._info(e.node_id, e.contact, e.group) for e in self._routing.table]
+
+    def _info(self, node_id: bytes, contact: VerifiedContact, group: str) -> NodeInfo:
+        rtt_s = self._peers.round_trips.rtt(node_id)
+        return NodeInfo(NodeId(node_id), contact.addresses, group, rtt_s, self._guard.score(node_id))
 
     def status(self) -> dict[str, Any]:
         """Facts about this node, JSON-friendly; `counters` says what really happened so far."""

@@ -171,7 +171,10 @@ class Guard:
 
     def malformed(self, contact: VerifiedContact, error: DecodeError) -> None:
         """A peer's signed answer cannot be read."""
-        if self._env.mode("formats") is not Mode.OFF:
+        mode = self._env.mode("formats")
+        if mode is Mode.ENFORCE:
+            self._count(contact.node_id, Deed.FAILED, 0.5)
+        if mode is not Mode.OFF:
             self.report(EventKind.ANOMALY, "formats", contact.node_id, contact.group, error=str(error))
 
     def _finding(self, detector: str, answer: Answer, look: Callable[[], Figures | None]) -> None:

@@ -258,11 +258,7 @@ class Reader:
         node = answer.node_id
         hunt.groups[node] = answer.group
         hunt.paths[node] = path
-        errors = [(e, wire) for wire in body.records if (e := self._take(hunt, node, wire))]
-        if errors:
-            self._guard.invalid(answer, *errors[0])
-        elif body.records:
-            self._guard.valid(answer)
+        self._take_all(hunt, answer, body.records)
         for record_id in body.same:
             hunt.claimed(node, record_id)
         if body.cursor is not None:
@@ -292,6 +288,14 @@ class Reader:
         if self._is_final(hunt, confirmation):
             hunt.decided_on = len(hunt.records)
         return hunt.is_decided
+
+    def _take_all(self, hunt: Hunt, answer: Answer, records: tuple[WireRecord, ...]) -> None:
+        """The records of one answer, which speak for whoever sent them or against it."""
+        errors = [(e, wire) for wire in records if (e := self._take(hunt, answer.node_id, wire))]
+        if errors:
+            self._guard.invalid(answer, *errors[0])
+        elif records:
+            self._guard.valid(answer)
 
     def _take(self, hunt: Hunt, node: NodeId, wire: WireRecord) -> RecordInvalid | None:
         """Believe a record only after every check; anything else is counted, and never counts.
@@ -386,8 +390,7 @@ class Reader:
                     break
                 body = answer.body
                 assert isinstance(body, Values)
-                for wire in body.records:
-                    self._take(hunt, node_id, wire)
+                self._take_all(hunt, answer, body.records)
                 at = body.cursor if body.cursor != at else None
 
     async def _repair(self, hunt: Hunt, slot: bytes, confirmation: Confirmation) -> None:

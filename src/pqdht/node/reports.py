@@ -143,8 +143,10 @@ class Reports:
 
     async def praise(self) -> None:
         """Tell a few peers whom we have had valid data from."""
+        if self._mode is not Mode.ENFORCE or self._env.mode("reputation") is not Mode.ENFORCE:
+            return  # scores that are only observed are not acted on
         best = [n for n in (NodeId(e.node_id) for e in self._routing.table) if self._is_good(n)]
-        if self._mode is not Mode.ENFORCE or not best:
+        if not best:
             return
         best.sort(key=lambda n: (-self._guard.score(n), n))
         others = [e.contact for e in self._routing.table if e.node_id not in self._guard.held]

@@ -162,6 +162,8 @@ class NodeInfo:
     addresses: tuple[Address, ...]
     group: str
     rtt_s: float | None = None
+    reputation: float = 0.5
+    """What we think of it: 0.0 to 1.0, 0.5 where nothing is known."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-friendly."""
@@ -170,4 +172,5 @@ class NodeInfo:
             "addresses": [str(a) for a in self.addresses],
             "group": self.group,
             "rtt_s": self.rtt_s,
+            "reputation": self.reputation,
         }

@@ -142,7 +142,9 @@ def test_ids_may_be_given_as_hex_digits() -> None:
             assert (await b.get(b.named("x", a.owner_id.hex()))).value == b"1"
             peer = await b.find_peer(a.owner_id.hex())
             assert (peer.owner, peer.node_id, peer.wireguard_key) == (a.owner_id, a.node_id, key)
-            assert (await b.find_node(a.node_id.hex()))[0].node_id == a.node_id
+            found, *_ = await b.find_node(a.node_id.hex())
+            assert (found.node_id, found.reputation) == (a.node_id, b.reputation(a.node_id))
+            assert found.reputation > 0.5
             assert await b.ping(a.node_id.hex()) > 0
             assert await b.ping(a.bootstrap_entry) > 0
             await a.put("x", b"2", previous=put.record.record_id.hex())

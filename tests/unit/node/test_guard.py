@@ -10,7 +10,8 @@ import pytest
 
 from pqdht.config import DEFENCES
 from pqdht.constants import DAY_MS, MINUTE_MS
-from pqdht.errors import BadPuzzle, DialHeldBack, PeerTimeout, RecordInvalid
+from pqdht.errors import BadPuzzle, DecodeError, DialHeldBack, PeerTimeout, RecordInvalid
+from pqdht.identity.contact import VerifiedContact
 from pqdht.ids import NodeId
 from pqdht.node.environment import Environment
 from pqdht.node.exchange import Answer
@@ -246,6 +247,21 @@ def test_odd_answers_are_logged_and_enforced_they_lower_the_rank() -> None:
                 guard.answered(answer(NODES[2 + i % 50], rtt_s=0.04 + 0.001 * (i % 9)))
             before = guard.rank(BAD)
             guard.answered(answer(rtt_s=4.0, sent_at=clock.now))
+            assert kinds(guard) == kind
+            assert (guard.rank(BAD) < before) == (mode == "enforce")
+
+    run(main)
+
+
+def test_answers_that_cannot_be_read_lower_the_rank_where_that_is_enforced() -> None:
+    async def main() -> None:
+        who = VerifiedContact.__new__(VerifiedContact)
+        object.__setattr__(who, "node_id", BAD)
+        object.__setattr__(who, "group", "192.0.2.0/24")
+        for mode, kind in (("off", []), ("observe", [EventKind.ANOMALY]), ("enforce", [EventKind.ANOMALY])):
+            guard, _, _ = await guarded(formats=mode)
+            before = guard.rank(BAD)
+            guard.malformed(who, DecodeError("short"))
             assert kinds(guard) == kind
             assert (guard.rank(BAD) < before) == (mode == "enforce")
 

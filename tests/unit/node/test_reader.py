@@ -22,7 +22,7 @@ from pqdht.node.identities import load_or_make_node
 from pqdht.records import Content, Named, Record, Topic
 from pqdht.testing.adversaries import Forger, Gang, Staler
 from pqdht.testing.loop import run
-from pqdht.wire.messages import Body, FindValue, Receipt, Store, Stored, Values
+from pqdht.wire.messages import Body, FindValue, Receipt, Store, Stored, Values, WireRecord
 from tests.sim.harness import Net, counter
 
 
@@ -240,6 +240,29 @@ def test_one_node_id_does_not_fill_a_topic() -> None:
         found = await net.nodes[5].get_topic("t", ignore_local=True)
         assert sorted(r.value or b"" for r in found) == [b"7", b"honest"]
         assert sum(counter(n, "stores_served") for n in net.nodes) - before <= len(net.nodes)
+        await net.close()
+
+    run(main)
+
+
+def test_a_forged_record_on_a_further_page_is_held_against_its_sender() -> None:
+    async def main() -> None:
+        net = Net()
+        await net.grow(6)
+        await net.nodes[1].put(Topic("t"), b"honest")
+        liar, reader = net.nodes[0], net.nodes[5]
+        seat, now = net.seats[0], net.clock()
+        record = net.sign(seat.owner, Topic("t"), b"1", timestamp=now, node=seat.identity)
+        forged = WireRecord(record.wire.tbs, bytes(len(record.wire.signature)))
+
+        def values(conn: Connection, body: FindValue) -> Values:
+            is_first = body.cursor is None
+            return Values(body.key, () if is_first else (forged,), (), (), bytes(32) if is_first else None)
+
+        liar._handlers._find_value = values  # type: ignore[method-assign]
+        await reader.get_topic("t", ignore_local=True)
+        assert reader.reputation(liar.node_id) <= 0.5
+        assert counter(reader, "proofs_taken") == 1
         await net.close()
 
     run(main)
