@@ -19,7 +19,7 @@ from tests.sim.arena import without_signature_check
 from tests.sim.harness import Net, contact, counter
 from tests.sim.witness import Witness, accusations
 
-NODES, EVIL = 10, list(range(7, 10))
+NODES, EVIL = 16, list(range(11, 16))
 ACTS = 4
 
 
