@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 
 import msgspec
 import pytest
 
 from pqdht.config import DefenceMode
-from pqdht.errors import PqdhtError
-from pqdht.node.exchange import Answer
+from pqdht.errors import PqdhtError, WireCode
 from pqdht.node.reports import PRAISE_TO
-from pqdht.testing.adversaries import Forger, Gang
+from pqdht.testing.adversaries import Forger, Framer, Gang, enlist
 from pqdht.testing.loop import run
 from pqdht.trust.events import EventKind
-from pqdht.trust.evidence import EvidenceRule, collect
+from pqdht.trust.evidence import EvidenceRule, Proof
 from pqdht.trust.reputation import Deed
 from pqdht.wire.messages import FindNode, Nodes, Report, Reported
+from tests.sim.arena import without_signature_check
 from tests.sim.harness import Net, contact, counter
-from tests.sim.reporters import answers, crafted, known, report, share
 from tests.sim.witness import Witness, accusations
 
-NODES = 16
+NODES, EVIL = 16, list(range(11, 16))
+ACTS = 4
+
+
+async def frame(net: Net) -> list[Framer]:
+    """The evil nodes, each of which has tried a few honest ones."""
+    gang = enlist("framer", [net.nodes[i] for i in EVIL], Gang(seed=net.seed))
+    for _ in range(ACTS):
+        await gang.act()
+    framers = [m for m in gang.members.values() if isinstance(m, Framer)]
+    assert len(framers) == len(EVIL)
+    return framers
+
+
+def framed(net: Net, framers: list[Framer]) -> list[Proof]:
+    """What the framers got that proves a fault of an honest node."""
+    index = {bytes(net.nodes[i].node_id): i for i in range(NODES)}
+    found: list[Proof] = []
+    for framer in framers:
+        for answer in framer.got:
+            assert index[bytes(answer.node_id)] not in EVIL
+            found += accusations(net, index[bytes(answer.node_id)], answer.envelope, answer.request)
+    return found
 
 
 def test_nothing_a_framer_gets_an_honest_node_to_sign_is_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,36 +51,37 @@ def test_nothing_a_framer_gets_an_honest_node_to_sign_is_a_proof(monkeypatch: py
         witness = Witness(monkeypatch)
         net = Net(seed=5)
         await net.grow(NODES)
-        evil = share(net, 0.3)
-        reported = 0
-        for by in evil:
-            dice = random.Random(by)
-            honest = [i for i in known(net, by) if i not in evil]
-            for victim in dice.sample(honest, 4):
-                got: list[Answer] = []
-                for _ in range(2):
-                    got += await answers(net, by, victim, crafted(net, by, dice.randbytes(32), dice))
-                assert got
-                for answer in got:
-                    assert accusations(net, victim, answer.envelope, answer.request) == []
-                identity = net.seats[victim].identity
-                for answer in dice.sample(got, 4):
-                    rule = dice.choice(list(EvidenceRule))
-                    evidence = collect(
-                        rule, identity.contact(), identity.signing.public, answer.envelope, answer.request
-                    )
-                    to = dice.choice([i for i in honest if i != victim])
-                    assert await report(net, by, to, evidence) != 0
-                    reported += 1
-        assert reported == len(evil) * 16
+        framers = await frame(net)
+        assert all(len(f.got) > 8 * ACTS for f in framers)
+        assert framed(net, framers) == []
+        codes = [code for f in framers for code in f.codes.elements()]
+        assert len(codes) == len(EVIL) * ACTS * Framer.ACCUSATIONS
+        assert WireCode.OK not in codes
+        evil = {net.nodes[i].node_id for i in EVIL}
         for i in range(NODES):
-            if i not in evil:
+            if i not in EVIL:
                 assert witness.proofs(net, i) == []
-            accused = {h.node for h in net.nodes[i]._guard.quarantined()}
-            assert accused <= {net.nodes[j].node_id for j in evil}
+            assert {h.node for h in net.nodes[i]._guard.quarantined()} <= evil
             assert counter(net.nodes[i], "proofs_against_ourselves") == 0
         # who gave forged records proved it against itself: those stores were signed
-        assert any(counter(net.nodes[i], "proofs_taken") for i in range(NODES) if i not in evil)
+        assert any(counter(net.nodes[i], "proofs_taken") for i in range(NODES) if i not in EVIL)
+        await net.close()
+
+    run(main)
+
+
+def test_nodes_that_passed_on_what_they_did_not_check_would_be_framed() -> None:
+    """The attack without the defence: records are believed, stored and served as they are."""
+
+    async def main() -> None:
+        net = Net(seed=5)
+        await net.grow(NODES)
+        with without_signature_check():
+            framers = await frame(net)
+        assert {p.rule for p in framed(net, framers)} == {EvidenceRule.BAD_RECORD_SIGNATURE}
+        assert any(f.codes[WireCode.OK] for f in framers)
+        evil = {net.nodes[i].node_id for i in EVIL}
+        assert any({h.node for h in n._guard.quarantined()} - evil for n in net.nodes)
         await net.close()
 
     run(main)

@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import random
+from collections import Counter
 
 import pytest
 
 from pqdht.errors import WireCode
 from pqdht.node.dht import SecureDHT
+from pqdht.testing.adversaries import Gang, Slanderer, enlist
 from pqdht.testing.loop import run
 from pqdht.trust import evidence as rules
 from pqdht.trust.evidence import Proof
-from pqdht.wire.messages import Evidence, FindNode, FindValue
+from pqdht.wire.messages import Evidence
 from tests.sim.harness import Net, counter
-from tests.sim.reporters import answers, known, report, share, slanders
 
-NODES = 20
+NODES, EVIL = 20, list(range(14, 20))
 
 
 def held(node: SecureDHT) -> set[bytes]:
     return {h.node for h in node._guard.quarantined()}
 
 
-async def slander(net: Net, evil: list[int]) -> dict[str, int]:
-    """Each evil node tells three honest ones about three others; how often which code was answered."""
-    codes: dict[str, int] = {}
-    for by in evil:
-        dice = random.Random(by)
-        honest = [i for i in known(net, by) if i not in evil]
-        for victim in dice.sample(honest, 3):
-            key = net.nodes[victim].named("x").key()
-            got = await answers(net, by, victim, [FindNode(key), FindValue(key)])
-            made = slanders(net, victim, got, dice)
-            for to in dice.sample([i for i in honest if i != victim], 3):
-                for evidence in dice.sample(made, 8):
-                    code = await report(net, by, to, evidence)
-                    name = "none" if code is None else WireCode(code).name
-                    codes[name] = codes.get(name, 0) + 1
+async def slander(net: Net, evil: list[int]) -> Counter[str]:
+    """Each evil node accuses three honest ones at three others; how often which code was answered."""
+    gang = enlist("slanderer", [net.nodes[i] for i in evil], Gang(seed=net.seed))
+    for _ in range(3):
+        await gang.act()
+    codes: Counter[str] = Counter()
+    for member in gang.members.values():
+        assert isinstance(member, Slanderer)
+        for code, n in member.codes.items():
+            codes["none" if code is None else WireCode(code).name] += n
     return codes
 
 
@@ -46,9 +41,8 @@ def test_no_honest_node_is_quarantined_and_the_slanderers_are() -> None:
         net = Net(seed=3)
         await net.grow(NODES)
         await net.nodes[0].put("x", b"v")
-        evil = share(net, 0.3)
-        codes = await slander(net, evil)
-        honest = {net.nodes[i].node_id for i in range(NODES) if i not in evil}
+        codes = await slander(net, EVIL)
+        honest = {net.nodes[i].node_id for i in range(NODES) if i not in EVIL}
         assert codes["BAD_RECORD"] > 100
         assert "OK" not in codes
         for i in range(NODES):
@@ -56,7 +50,7 @@ def test_no_honest_node_is_quarantined_and_the_slanderers_are() -> None:
             assert counter(net.nodes[i], "proofs_taken") == 0
         refused = sum(counter(n, "reports_refused") for n in net.nodes)
         assert refused >= codes["BAD_RECORD"]
-        scores = [net.nodes[0]._guard.score(net.nodes[i].node_id) for i in evil]
+        scores = [net.nodes[0]._guard.score(net.nodes[i].node_id) for i in EVIL]
         assert min(scores) < 0.5
         assert (await net.nodes[1].get("x", owner=net.nodes[0].owner_id)).value == b"v"
         await net.close()
@@ -77,10 +71,9 @@ def test_if_reports_were_believed_the_same_would_throw_honest_nodes_out(
     async def main() -> None:
         net = Net(seed=3)
         await net.grow(NODES)
-        evil = share(net, 0.3)
-        await slander(net, evil)
-        honest = {net.nodes[i].node_id for i in range(NODES) if i not in evil}
-        assert any(held(net.nodes[i]) & honest for i in range(NODES) if i not in evil)
+        await slander(net, EVIL)
+        honest = {net.nodes[i].node_id for i in range(NODES) if i not in EVIL}
+        assert any(held(net.nodes[i]) & honest for i in range(NODES) if i not in EVIL)
         await net.close()
 
     run(main)

@@ -74,6 +74,10 @@ def _parse(text: str) -> Attack:
     if name not in ADVERSARIES and name not in MIXED:
         known = "".join(f"\n  {n}: {s}" for n, s in sorted(summaries().items()))
         raise ConfigError(f"no attack is named {name!r:.80}; there are {known}", name="attack")
+    if placed := [k for k in MIXED.get(name, (name,)) if ADVERSARIES[k].needs_place]:
+        raise ConfigError(
+            f"{placed[0]} is of ids ground for one key, which the nodes of a testnet are not", name="attack"
+        )
     try:
         share = float(number)
     except ValueError:

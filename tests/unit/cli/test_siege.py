@@ -134,11 +134,13 @@ def test_every_adversary_can_be_sent() -> None:
     assert {kind for kinds in MIXED.values() for kind in kinds} <= set(ADVERSARIES)
     shown = invoke("--attack", "help")[1]
     assert [line.split()[0] for line in shown.splitlines()[1:]] == sorted({*ADVERSARIES, *MIXED})
-    nodes = len(ADVERSARIES) + 5
-    siege = Siege([Attack(name, 1 / nodes) for name in ADVERSARIES], nodes=nodes, seed=1)
+    names = sorted(n for n, kind in ADVERSARIES.items() if not kind.needs_place)
+    assert set(ADVERSARIES) - set(names) == {"sybil_cluster", "sybil_cluster_active"}
+    nodes = len(names) + 5
+    siege = Siege([Attack(name, 1 / nodes) for name in names], nodes=nodes, seed=1)
     run(lambda: siege.watch(2, lambda s: None))
     assert siege.figures is not None
-    assert sorted(s["kind"] for s in siege.figures["found_out"]) == sorted(ADVERSARIES)
+    assert sorted(s["kind"] for s in siege.figures["found_out"]) == names
     assert siege.figures["with"]["forged"] == 0
 
 
@@ -146,6 +148,7 @@ def test_every_adversary_can_be_sent() -> None:
     ("arguments", "what"),
     [
         (("--attack", "nonsense=0.1"), "there are "),
+        (("--attack", "sybil_cluster=0.1"), "ground for one key"),
         (("--attack", "forger"), "NAME=share"),
         (("--attack", "forger=2"), "between 0 and 1"),
         (("--attack", "forger=nan"), "between 0 and 1"),

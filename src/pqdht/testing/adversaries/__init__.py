@@ -17,8 +17,10 @@ from .base import STRUCTURAL, Adversary, Gang, History
 from .contacts import AddressSpoofer, ContactLiar, Eclipser, Reflector
 from .floods import Flooder
 from .places import TableSquatter, TopicSquatter
+from .reports import Framer, Slanderer
 from .silence import Dropper, SlowLoris
 from .sleeper import Sleeper
+from .sybils import ActiveSybilCluster, SybilCluster, ground
 from .values import (
     FORGED,
     Claimer,
@@ -34,6 +36,7 @@ __all__ = [
     "ADVERSARIES",
     "FORGED",
     "STRUCTURAL",
+    "ActiveSybilCluster",
     "AddressSpoofer",
     "Adversary",
     "Claimer",
@@ -44,17 +47,21 @@ __all__ = [
     "Equivocator",
     "Flooder",
     "Forger",
+    "Framer",
     "Gang",
     "History",
     "Reflector",
     "RegionColluder",
     "RollbackByTtl",
+    "Slanderer",
     "Sleeper",
     "SlowLoris",
     "Staler",
+    "SybilCluster",
     "TableSquatter",
     "TopicSquatter",
     "enlist",
+    "ground",
 ]
 
 ADVERSARIES: dict[str, type[Adversary]] = {
@@ -77,6 +84,10 @@ ADVERSARIES: dict[str, type[Adversary]] = {
         RegionColluder,
         Flooder,
         Sleeper,
+        Slanderer,
+        Framer,
+        SybilCluster,
+        ActiveSybilCluster,
     )
 }
 """Every adversary by its name; call one with a running node and a gang."""

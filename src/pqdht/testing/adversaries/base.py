@@ -18,7 +18,7 @@ from ...identity.contact import VerifiedContact
 from ...ids import distance
 from ...node.connection import Connection
 from ...node.dht import SecureDHT
-from ...node.exchange import Reply
+from ...node.exchange import Answer, Reply
 from ...node.handlers import KEYS_IN_ANSWER, Handlers, to_wire
 from ...records import Locator, make_record
 from ...wire.contact import Contact
@@ -48,6 +48,7 @@ STRUCTURAL: Final[dict[str, str]] = {
     "equal_timestamps": "two versions of one timestamp are contested, never confirmed",
     "address_groups": "few nodes of one address group count, by the address that answered",
     "one_per_node": "a topic holds one record per node id",
+    "evidence": "each judges a report anew, and nothing that an honest node signs is an offence",
     "hedging": "who is late is not waited for",
     "pinned": "peers an operator trusts are never evicted",
 }
@@ -58,7 +59,8 @@ class Gang:
     """What colluders share: who they are, whom they aim at, and every record one of them was shown.
 
     `victim`: bootstrap entry `<node id>@tcp/host:port` of the node they are after.  `topic`: the topic they
-    are after.  `history` replaces what they gather themselves by what a test knows to have been signed.
+    are after.  `key`: where Sybils sit.  `history` replaces what they gather themselves by what a test knows
+    to have been signed.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class Gang:
         seed: int = 0,
         victim: str = "",
         topic: str = "squatted",
+        key: bytes = b"",
         history: History | None = None,
     ) -> None:
         self.dice = random.Random(f"gang {seed}")
         self.victim = victim
         self.topic = topic
+        self.key = key
         self.members: dict[bytes, Adversary] = {}
         self._history = history
         self._seen: dict[bytes, dict[bytes, tuple[int, int, WireRecord]]] = {}
@@ -115,6 +119,8 @@ class Adversary:
     """One line for lists."""
     defences: ClassVar[tuple[str, ...]]
     """What stops it: names of `Config.defences`, or of STRUCTURAL."""
+    needs_place: ClassVar[bool] = False
+    """Whether its node ids must be made for it, so that nodes that run already cannot become one."""
 
     def __init__(self, node: SecureDHT, gang: Gang) -> None:
         self.node = node
@@ -267,10 +273,20 @@ class Adversary:
             return False
         return True
 
+    def known(self) -> list[VerifiedContact]:
+        """The nodes in its table that are not of its gang."""
+        entries = self.node._routing.table
+        return [e.contact for e in entries if bytes(e.node_id) not in self.gang.members]
+
     async def ask(self, to: VerifiedContact, body: Body) -> Body | None:
         """Ask anything of anybody; None where no answer comes."""
+        answer = await self.question(to, body)
+        return answer.body if answer is not None else None
+
+    async def question(self, to: VerifiedContact, body: Body) -> Answer | None:
+        """The same, with the bytes that prove the answer."""
         try:
-            return (await self.node._peers.request(to, body)).body
+            return await self.node._peers.request(to, body)
         except PqdhtError:
             return None
 

@@ -17,6 +17,11 @@ FORGED = b"forged by an adversary"
 _decode_tbs = Decoder(Tbs, "record")
 
 
+def altered(wire: WireRecord, **fields: object) -> WireRecord:
+    """Other fields of the signed part under the signature of what they were."""
+    return WireRecord(encode(msgspec.structs.replace(_decode_tbs(wire.tbs), **fields)), wire.signature)
+
+
 def forged(wire: WireRecord) -> WireRecord:
     """A newer version with a value of our own, under a signature that is made up."""
     tbs = _decode_tbs(wire.tbs)

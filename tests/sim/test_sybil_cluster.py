@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 
 from pqdht.constants import TESTNET
-from pqdht.errors import NotConfirmed, NotFound
+from pqdht.crypto.api import make_suite
+from pqdht.errors import ConfigError, NotConfirmed, NotFound
+from pqdht.identity.keys import NodeIdentity
 from pqdht.ids import common_prefix_length
 from pqdht.kad.quorum import Verdict
 from pqdht.node.results import GetResult
 from pqdht.records import Named
+from pqdht.testing.adversaries import Gang, enlist, ground
+from pqdht.testing.fake import FakeProvider
 from pqdht.testing.loop import run
 from pqdht.trust.events import EventKind
 from tests.sim.harness import Net, counter
-from tests.sim.sybils import Cluster, ground
 
 WALKS = 6
 """Random lookups of the reader and the writer: enough for an estimate of the size."""
@@ -35,6 +38,11 @@ class Attack:
     """Honest nodes that hold the newest version."""
 
 
+def placed(net: Net, seed: int, key: bytes, cpl: int) -> NodeIdentity:
+    """An identity at a key; no node of the harness has such a seed."""
+    return ground(make_suite(1, FakeProvider((1 << 40) + seed)), net.tag, net.params, net.clock(), key, cpl)
+
+
 async def attack(net: Net, mode: str, *, honest: int, sybils: int, active: bool, put_late: bool) -> Attack:
     """A record in two versions, Sybils nearer to it than any honest node, and a GET by a fresh reader."""
     await net.grow(honest)
@@ -45,12 +53,13 @@ async def attack(net: Net, mode: str, *, honest: int, sybils: int, active: bool,
     await asyncio.sleep(1.0)
     if not put_late:
         await writer.put("x", b"new")
-    cluster = Cluster(key, [old.record.wire] if active else [])
+    kind = "sybil_cluster_active" if active else "sybil_cluster"
+    gang = Gang(key=key, history=lambda _: [old.record.wire])
     cpl = max(common_prefix_length(seat.identity.node_id, key) for seat in net.seats) + 3
     for i in range(sybils):
-        node = await net.add(identity=ground(net, i, key, cpl))
+        node = await net.add(identity=placed(net, i, key, cpl))
         await node.bootstrapped(60.0)
-        cluster.take(node)
+        enlist(kind, [node], gang)
         await asyncio.sleep(0.2)
     reader = await net.add(defences={"sybil_test": mode}, listen=())
     await reader.bootstrapped(60.0)
@@ -115,3 +124,17 @@ def test_sybils_who_agree_on_an_older_version_are_out_voted_in_the_region() -> N
     # `observe` changes nothing but logs
     assert (observed.alarms, observed.widened, observed.events) == (1, 0, 1)
     assert (observed.result.value, observed.result.queries) == (b"old", off.result.queries)
+
+
+def test_a_cluster_has_a_key() -> None:
+    async def main() -> None:
+        net = Net(seed=1)
+        node = await net.add()
+        with pytest.raises(ConfigError, match="at one key"):
+            enlist("sybil_cluster", [node])
+        identity = placed(net, 7, bytes(32), 9)
+        assert common_prefix_length(identity.node_id, bytes(32)) >= 9
+        assert identity.bits >= net.params.puzzle_bits(identity.born)
+        await net.close()
+
+    run(main)
