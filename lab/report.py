@@ -38,6 +38,8 @@ Written by `make attack-report` from fixed seeds; do not edit. Figures published
 and where ours are worse it says so. What is attacked is this project's own routing, lookup, quorum and trust
 code, in networks of up to 25,000 ids; each part says which. **No part runs whole nodes**: those are attacked
 one by one in `tests/sim`, in networks of tens of nodes. Rates have their 95 % interval (Wilson) in brackets.
+*Met* is by the rate that was measured: **where the brackets reach past the published value, there were too
+few trials to be sure**. How many there were stands at the end.
 """
 
 
