@@ -93,7 +93,7 @@ def under_attack(
 ) -> Attack:
     async def main() -> Attack:
         params = replace(TESTNET, k=k, puzzle_schedule=((0, 0),))
-        net = Net(seed=seed, params=params, paths=2, path_end=3, path_end_doubt=4)
+        net = Net(seed=seed, params=params, paths=2, paths_doubt=2, path_end=3, path_end_doubt=4)
         outcome = await attack(net, mode, honest=honest, sybils=sybils, active=active, put_late=put_late)
         await net.close()
         return outcome
@@ -102,7 +102,8 @@ def under_attack(
 
 
 HIDDEN: dict[str, Any] = {"seed": 5, "k": 4, "honest": 24, "sybils": 24}
-"""Paths and k are scaled down with the network: 24 Sybils end all paths of a reader that came after them."""
+"""Paths and k are scaled down with the network: 24 Sybils end all paths of a reader that came after them.
+Without the second lookup over more paths, which finds what they hide as well."""
 
 
 @pytest.mark.parametrize("put_late", [False, True])
