@@ -52,7 +52,7 @@ def at_a_key(effort: Effort) -> Section:
         "retrieval",
         "Retrieval with Sybils at the key",
         "Routing, lookup, quorum and Sybil-test code alone, by `tests/sim/sybil_lab.py`; whole nodes do"
-        " the same in `tests/sim/test_sybil_at_key.py` in a smaller network.",
+        " the same in `tests/sim/test_sybil_cluster.py` in a smaller network.",
         [
             "The Sybils are closer to the key than any honest node and name one another. One node stores"
             " a newer version under attack, another gets it; each estimates N by 10 random lookups"
