@@ -170,7 +170,7 @@ def ours(case: Case, *, paths: int = DEFAULTS.paths, rank: Rank | None = None, r
 
 
 def anew(case: Case, first: Found) -> Found:
-    """Not built: where a GET found nothing honest, it begins anew with twice the paths."""
+    """Where a GET found nothing, it begins anew with twice the paths (`Reader._search_anew`)."""
     second = ours(case, paths=2 * DEFAULTS.paths)
     return replace(second, questions=first.questions + second.questions)
 

@@ -192,7 +192,7 @@ class Reader:
         await self._search_paths(hunt, hunt.walk, thorough)
         if not (hunt.ends_at_first and hunt.records):  # there, nothing is claimed that could be out-voted
             await self._search_region(hunt, hunt.walk)
-        if not hunt.records and hunt.region is None:
+        if not hunt.records:
             await self._search_anew(hunt, hunt.walk)
 
     async def _search_region(self, hunt: Hunt, walk: Walk) -> None:
