@@ -86,6 +86,8 @@ class _Talk:
         """Whether both ends came to the end."""
         writer, reader = self.ends
         while not (writer.done and reader.done):
+            if not self._prepare(writer):
+                return False
             frame, is_own = self._message(writer)
             message = self._deliver(reader, frame)
             if message is None:
@@ -93,6 +95,15 @@ class _Talk:
             self.is_changed |= not is_own
             assert len(message.binding) == 32
             writer, reader = reader, writer
+        return True
+
+    def _prepare(self, writer: Handshake) -> bool:
+        """A key that is none is noticed when it is used: only of an end that sent what it should not."""
+        try:
+            writer.prepare()
+        except DecodeError:
+            assert self.is_changed
+            return False
         return True
 
     def _message(self, writer: Handshake) -> tuple[bytes, bool]:
@@ -108,7 +119,6 @@ class _Talk:
             frame = self._cheat(writer, kind)
             self.sent.append(frame)
             return frame, True
-        writer.prepare()
         early = source.blob() if kind in (Kind.IK_1, Kind.XX_3) and source.flag() else None
         honest = writer.finish(early or None, WireCode(source.u8() % len(WireCode)))
         self.sent.append(honest)
@@ -130,7 +140,6 @@ class _Talk:
         noise, key = writer._noise, writer._key
         assert noise is not None
         assert key is not None
-        writer.prepare()
         finish, payloads = noise.finish_write, list[bytes]()
         if source.flag():
             payload = source.blob()
