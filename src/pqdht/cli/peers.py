@@ -47,7 +47,7 @@ def announce(
         [
             ("announced", ", ".join(result["endpoints"])),
             ("owner id", result["owner"]),
-            ("receipts", f"{result['confirmed']} of {result['need']} needed"),
+            ("receipts", f"{result['confirmed']}, {result['need']} needed"),
             ("time", milliseconds(result["time_s"])),
         ]
     )
@@ -85,7 +85,10 @@ def _peer_section(found: dict[str, Any], key: str | None) -> str:
     """For a WireGuard file.  Host routes only: a peer must not draw other traffic to itself, and
     nothing but addresses gets in, since wg-quick runs commands from its file."""
     if key is None:
-        raise ConfigError("this peer publishes no WireGuard key", name="wireguard")
+        raise ConfigError(
+            "this peer publishes no WireGuard key: leave --wireguard out to see its endpoints",
+            name="wireguard",
+        )
     lines = ["[Peer]", "# as claimed by the peer: check it", f"PublicKey = {key}"]
     if found["endpoints"]:
         lines.append(f"Endpoint = {found['endpoints'][0]}")
@@ -161,6 +164,7 @@ def status(settings: Settings) -> None:
     size = result.pop("network_size")
     counters = result.pop("counters")
     security = security_facts(result.pop("security"))
+    result["defences"] = ", ".join(f"{k} {v}" for k, v in result.get("defences", {}).items()) or "as usual"
     facts = [
         (name.replace("_", " "), ", ".join(value) if isinstance(value, list) else value)
         for name, value in result.items()

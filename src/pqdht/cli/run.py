@@ -29,13 +29,17 @@ def run(
     listen: Annotated[
         list[str] | None,
         typer.Option(
-            envvar="PQDHT_LISTEN", help="Address to accept on; may be repeated.", show_default=DEFAULT_LISTEN
+            envvar="PQDHT_LISTEN",
+            metavar="ADDRESS",
+            help="Address to accept on; may be repeated.",
+            show_default=DEFAULT_LISTEN,
         ),
     ] = None,
     advertise: Annotated[
         list[str] | None,
         typer.Option(
             envvar="PQDHT_ADVERTISE",
+            metavar="ADDRESS",
             help="Address others are told; may be repeated.",
             show_default="the listening ones",
         ),

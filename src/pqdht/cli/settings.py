@@ -82,7 +82,11 @@ class Settings:
     ] = "auto"
     bootstrap: Annotated[
         list[str] | None,
-        typer.Option(envvar="PQDHT_BOOTSTRAP", help="<node id>@tcp/host:port; may be repeated."),
+        typer.Option(
+            envvar="PQDHT_BOOTSTRAP",
+            metavar="ENTRY",
+            help="<node id>@tcp/host:port, as `pqdht id` prints it; may be repeated.",
+        ),
     ] = None
     control: Annotated[
         Path | None,
@@ -138,8 +142,9 @@ class Settings:
         )
 
     async def check_same(self, client: ControlClient) -> None:
-        """Raises ConfigError where the daemon runs in another network or suite than was asked for."""
-        if self.network is None and self.suite is None:
+        """Raises ConfigError where the daemon runs in another network or suite, or with other modes of its
+        defences, than was asked for."""
+        if self.network is None and self.suite is None and not self.defence:
             return
         status = await client.call(Status())
         for name, asked in (("network", self.network), ("suite", self.suite)):
@@ -148,6 +153,16 @@ class Settings:
                     f"the daemon of {self.data_dir} runs with {name} {status[name]}, not {asked}: leave"
                     f" --{name} (or PQDHT_{name.upper()}) out, or give another --data-dir",
                     name=name,
+                )
+        modes = {**DEFENCES, **status.get("defences", {})}
+        asked_modes = defences(self.defence or ()) or {}
+        Config(defences=asked_modes)  # refuses unknown names and modes
+        for name, mode in asked_modes.items():
+            if modes[name] != mode:
+                raise ConfigError(
+                    f"the daemon of {self.data_dir} runs with {name}={modes[name]}, not {mode}: modes are"
+                    " given to `pqdht run`; leave --defence (or PQDHT_DEFENCE) out here",
+                    name="defence",
                 )
 
 

@@ -13,7 +13,7 @@ import typer
 from ..errors import NotConfirmed
 from ..testing.loop import run
 from ..testing.siege import Side, Siege, Suspect, parse_attacks, summaries
-from .output import INTERRUPTED, milliseconds, print_columns, print_json, printable
+from .output import INTERRUPTED, milliseconds, note, print_columns, print_json, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleRenderable, Group
@@ -25,8 +25,10 @@ LINE_EVERY_S = 5
 """Virtual seconds between two lines without a terminal."""
 SUSPECTS, NEWS = 12, 6
 """Lines of each on a screen of 36 lines or more; on a smaller one fewer."""
-OTHER_LINES = 18
+OTHER_LINES = 19
 """Title, results, headers."""
+BAR = 16
+"""Characters of a full bar: both results fit into 80 columns."""
 REDRAW_S = 0.1
 SHOWN_ID = 8
 """Hex digits of a node id on the screen."""
@@ -34,9 +36,7 @@ RESULT = ("", "WITH DEFENCES", "WITHOUT")
 FOUND_OUT = ("MALICIOUS", "KIND", "CAUGHT BY", "PROOF HELD BY", "DISTRUSTED BY", "HELD BY")
 
 
-def besiege(
-    attacks: Sequence[str], *, nodes: int, seed: int, network: str, seconds: int, json: bool
-) -> None:
+def besiege(attacks: Sequence[str], *, nodes: int, seed: int, network: str, seconds: int, json: bool) -> None:
     """Run and show it.  Raises ConfigError, and NotConfirmed if a forged value was returned in spite of the
     defences."""
     if "help" in attacks:
@@ -54,6 +54,8 @@ def besiege(
             print()
             print_columns(FOUND_OUT, screen.final)
     if siege.is_stopped:
+        if siege.figures is None:
+            note("stopped before the attack began: there are no figures")
         raise typer.Exit(INTERRUPTED)
     if siege.figures is not None and (forged := siege.figures["with"]["forged"]):
         raise NotConfirmed(f"{forged} forged values were returned in spite of the defences; please report it")
@@ -174,24 +176,24 @@ def _results(figures: dict[str, Any]) -> list[tuple[str, ...]]:
     """How readers fared, side by side."""
     sides = (figures["with"], figures["without"])
     rows: list[tuple[str, ...]] = [
-        ("right values", *(_share(s["success"], s["right"], s["reads"]) for s in sides)),
+        ("GETs", *(str(s["reads"]) for s in sides)),
+        ("right values", *(_share(s["success"]) for s in sides)),
         ("right lately", *(_share(s["success_lately"]) for s in sides)),
     ]
     for label, name in (
-        ("FORGED values returned", "forged"),
-        ("older values returned", "stale"),
+        ("FORGED values", "forged"),
+        ("older values", "stale"),
         ("no value", "failed"),
-        ("honest nodes in quarantine", "honest_in_quarantine"),
+        ("honest in quarantine", "honest_in_quarantine"),
     ):
         rows.append((label, *(str(s[name]) for s in sides)))
     return [*rows, ("median time of a GET", *(milliseconds(s["median_s"]) for s in sides))]
 
 
-def _share(share: float | None, right: int | None = None, reads: int | None = None) -> str:
+def _share(share: float | None) -> str:
     if share is None:
         return "-"
-    bar = "#" * round(20 * share)
-    return f"{bar:<20} {100 * share:.1f} %" + (f", {right} of {reads}" if reads is not None else "")
+    return f"{'#' * round(BAR * share):<{BAR}} {100 * share:.1f} %"
 
 
 def _news(side: Side) -> list[tuple[str, ...]]:

@@ -31,7 +31,10 @@ def testnet(
     ] = False,
     network: Annotated[str, typer.Option(help="Parameter set: demo or testnet.")] = "demo",
     seconds: Annotated[
-        float, typer.Option(min=0, help="Keep the network up this long after the check.")
+        float,
+        typer.Option(
+            min=0, help="Keep the network up this long after the check; of an attack, how long it lasts (60)."
+        ),
     ] = 0.0,
     provider: Annotated[str, typer.Option(help="auto, openssl or liboqs.")] = "auto",
     attack: Annotated[
@@ -49,8 +52,8 @@ def testnet(
     With --attack, such as `--attack poison=0.3`, it shows two networks under the same attack, with the
     defences and without: who is malicious, who found out, what readers get.  These are simulated, in
     virtual time and with stand-in cryptography (--provider is not used), so that a minute (or --seconds)
-    of 32 nodes takes less than one, and the same seed gives the same run.  `--attack help` lists what
-    there is.
+    of 32 nodes usually takes less than one, and the same seed gives the same run.  `--attack help` lists
+    what there is.
     """
     with reporting(json=json, debug=debug):
         _check_network(network)

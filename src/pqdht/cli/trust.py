@@ -42,7 +42,7 @@ def verify(
         value = result["value"]
         facts: list[tuple[str, object]] = [
             ("verdict", evidence(result)),
-            ("value", None if value is None else f"{len(value) // 2} bytes"),
+            ("value", _value(value, result["record_id"])),
             ("owner id", result["owner"]),
             ("record", result["record_id"]),
         ]
@@ -85,6 +85,8 @@ def quarantine(
     if settings.json:
         print_json(result)
         return
+    if not result["quarantined"]:
+        note("nobody is in quarantine")
     print_columns(
         ("NODE ID", "REASON", "SINCE", "UNTIL", "TIMES"),
         (
@@ -118,6 +120,8 @@ def events(
         result = _from_file(settings, limit, kind)
     else:
         result = ask(settings, Events(limit=limit, kind=kind), "asking")
+        if not result["events"]:
+            note("no events since the daemon started; --file shows earlier ones")
     if settings.json:
         print_json(result)
         return
@@ -151,6 +155,12 @@ def _from_file(settings: Settings, limit: int, kind: str | None) -> dict[str, An
         "file": str(path),
         "damaged": found.damaged,
     }
+
+
+def _value(value: str | None, record: str | None) -> str | None:
+    if value is None:
+        return "deleted by its owner" if record is not None else None
+    return f"{len(value) // 2} bytes"
 
 
 def _short(value: object) -> str:

@@ -75,7 +75,7 @@ def put(
         return
     print_facts(
         [
-            ("stored", f"{len(data)} bytes, {result['confirmed']} receipts of {result['need']} needed"),
+            ("stored", f"{len(data)} bytes, {result['confirmed']} receipts, {result['need']} needed"),
             ("hash" if content else "key", result["key"]),
             ("record", result["record_id"]),
             ("time", milliseconds(result["time_s"])),
@@ -145,7 +145,7 @@ def delete(
     if settings.json:
         print_json(result)
         return
-    print_facts([("deleted", name), ("receipts", f"{result['confirmed']} of {result['need']} needed")])
+    print_facts([("deleted", name), ("receipts", f"{result['confirmed']}, {result['need']} needed")])
 
 
 def evidence(result: dict[str, Any]) -> str:

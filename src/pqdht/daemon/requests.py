@@ -8,12 +8,13 @@ are hex, times are ms since the epoch.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from ..config import Config, Consistency
+from ..config import DEFENCES, Config, Consistency
 from ..constants import BORN_MAX_AGE_DAYS, DAY_S, MS
 from ..errors import ConfigError, DecodeError, RecordInvalid
 from ..ids import NodeId, OwnerId, RecordId, parse_id
@@ -98,6 +99,7 @@ class Status(Request, frozen=True):
             "valid_until": valid_until(env.identity.born),
             "uptime_s": (env.clock() - env.started) // 1000,
             "k": env.params.k,
+            "defences": unusual_modes(dht),
             "version": _version(),
         }
 
@@ -364,6 +366,13 @@ def _version() -> str:
 def valid_until(born: int) -> str:
     """The last day (UTC, ISO 8601) on which others accept a node id born on day `born`."""
     return (datetime.date(1970, 1, 1) + datetime.timedelta(days=born + BORN_MAX_AGE_DAYS)).isoformat()
+
+
+def unusual_modes(dht: SecureDHT) -> dict[str, str]:
+    """The defences whose mode is not the usual one."""
+    modes = dht.config.defences
+    assert isinstance(modes, Mapping)
+    return {name: mode for name, mode in modes.items() if mode != DEFENCES[name]}
 
 
 def announced(dht: SecureDHT) -> list[str]:

@@ -72,8 +72,11 @@ def parse_attacks(texts: Iterable[str]) -> tuple[Attack, ...]:
 def _parse(text: str) -> Attack:
     name, _, number = text.partition("=")
     if name not in ADVERSARIES and name not in MIXED:
-        known = "".join(f"\n  {n}: {s}" for n, s in sorted(summaries().items()))
-        raise ConfigError(f"no attack is named {name!r:.80}; there are {known}", name="attack")
+        known = ", ".join(sorted(summaries()))
+        raise ConfigError(
+            f"no attack is named {name!r:.80}; there are {known} (`--attack help` says what each does)",
+            name="attack",
+        )
     if placed := [k for k in MIXED.get(name, (name,)) if ADVERSARIES[k].needs_place]:
         raise ConfigError(
             f"{placed[0]} is of ids ground for one key, which the nodes of a testnet are not", name="attack"
@@ -83,7 +86,11 @@ def _parse(text: str) -> Attack:
     except ValueError:
         share = math.nan
     if not 0 < share < 1:
-        raise ConfigError(f"an attack is NAME=share, share between 0 and 1, got {text!r:.80}", name="attack")
+        raise ConfigError(
+            f"an attack is NAME=share, share above 0 and at most {MOST:g}, such as {name}=0.3,"
+            f" got {text!r:.80}",
+            name="attack",
+        )
     return Attack(name, share)
 
 
@@ -238,7 +245,10 @@ class Siege:
         for attack in self.attacks:
             for turn in range(max(1, round(attack.share * nodes))):
                 if len(order) < 2:
-                    raise ConfigError(f"{nodes} nodes are too few for this attack", name="nodes")
+                    raise ConfigError(
+                        f"{nodes} nodes are too few for this attack: the first and one more stay honest",
+                        name="nodes",
+                    )
                 self.roles[order.pop()] = attack.kinds[turn % len(attack.kinds)]
         plain: dict[str, Any] = {"defences": "off", "paths": 1, "consistency": "first"}
         settings: tuple[tuple[str, dict[str, Any]], ...] = (("with", {}), ("without", plain))
@@ -255,10 +265,14 @@ class Siege:
                 show(self)
                 await side.net.start()
                 self._people(side)
+                if self.is_stopped:
+                    return
             for node in plain.honest:
                 make_plain(node)
             self.phase = "peace: every owner publishes"
             for i in range(len(guarded.honest)):
+                if self.is_stopped:
+                    return
                 await self._both(lambda s, i=i: s.put(s.honest[i], b"0"))  # type: ignore[misc]
                 if i % 8 == 0:
                     show(self)

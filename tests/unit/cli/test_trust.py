@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_the_quarantine_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_where_there_is_nothing_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(monkeypatch, {"quarantined": []})
+    assert invoke("quarantine")[2] == "nobody is in quarantine\n"
+    assert invoke("quarantine", "--json")[2] == ""
+
+
+def test_a_tombstone_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    result: dict[str, Any] = {
+        "value": None, "owner": "cd" * 32, "verdict": "confirmed", "confirmations": 3, "holders": 3,
+        "responders": 3, "dissent": [], "groups": 3, "paths": 2, "time_s": 0.01, "record_id": "ef" * 32,
+        "timestamp": AT_MS, "rollback_from": None,
+    }  # fmt: skip
+    answered(monkeypatch, result)
+    assert "\nvalue     deleted by its owner\n" in invoke("verify", "x")[1]
+    answered(monkeypatch, result | {"record_id": None})
+    assert "value" not in invoke("verify", "x")[1]
+
+
 def test_a_node_is_let_out(monkeypatch: pytest.MonkeyPatch) -> None:
     for lifted, said in ((True, "is let out"), (False, "was not in quarantine")):
         answer = {"node": NODE, "lifted": lifted}
@@ -222,3 +241,33 @@ def test_defences_come_from_the_environment_too(tmp_path: Path) -> None:
     )
     assert result.exit_code == ConfigError.exit_code
     assert "reports must be one of" in result.stderr
+
+
+class Daemon:
+    """One that was started with these modes."""
+
+    def __init__(self, **unusual: str) -> None:
+        self.unusual = unusual
+
+    async def call(self, request: Request) -> dict[str, Any]:
+        return {"network": "demo", "suite": 1, "defences": self.unusual}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("quarantine=off", ""),
+        ("reports=enforce", ""),
+        ("quarantine=enforce", "runs with quarantine=off, not enforce"),
+        ("observe", "runs with reputation=enforce, not observe"),
+        ("nonsense=off", "none is named 'nonsense'"),
+    ],
+)
+def test_a_running_daemon_is_not_given_other_modes(given: str, says: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, defence=[given])
+    check = settings.check_same(Daemon(quarantine="off"))  # type: ignore[arg-type]
+    if not says:
+        asyncio.run(check)
+        return
+    with pytest.raises(ConfigError, match=says):
+        asyncio.run(check)

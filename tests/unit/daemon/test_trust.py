@@ -48,6 +48,15 @@ def test_a_node_is_held_listed_and_let_out() -> None:
     run(main)
 
 
+def test_the_status_shows_modes_that_are_not_the_usual_ones() -> None:
+    async def main() -> None:
+        modes = {"clocks": "enforce", "reports": "enforce"}  # the second is as usual
+        async with Testnet.simulated(1, seed=1, defences=modes) as net:
+            assert (await Status().run(net.nodes[0]))["defences"] == {"clocks": "enforce"}
+
+    run(main)
+
+
 def test_a_value_is_verified_whatever_comes_out() -> None:
     async def main() -> None:
         async with Testnet.simulated(4, seed=2) as net:
