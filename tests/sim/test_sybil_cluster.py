@@ -93,7 +93,7 @@ def under_attack(
 ) -> Attack:
     async def main() -> Attack:
         params = replace(TESTNET, k=k, puzzle_schedule=((0, 0),))
-        net = Net(seed=seed, params=params, paths=2, path_end=3, path_end_doubt=4)
+        net = Net(seed=seed, params=params, paths=2, path_end=3, path_end_doubt=4, paths_doubt=2)
         outcome = await attack(net, mode, honest=honest, sybils=sybils, active=active, put_late=put_late)
         await net.close()
         return outcome
