@@ -53,9 +53,10 @@ async def measure(provider: str, effort: Effort) -> dict[str, Any]:
     """defences_latency_ratio and defences_cpu_ratio: enforce / off, medians of majority GETs."""
     async with AsyncExitStack() as stack:
         sides = [await _side(stack, provider, effort, mode) for mode in READERS]
+        warming = min(WARMING, effort.keys // 2)
         for side in sides:
-            await side.read(side.keys[:WARMING], counts=False)
-        for first in range(WARMING, len(sides[0].keys), TURN):
+            await side.read(side.keys[:warming], counts=False)
+        for first in range(warming, effort.keys, TURN):
             for side in sides:
                 await side.read(side.keys[first : first + TURN], counts=True)
     on, off = sides

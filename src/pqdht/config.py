@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -41,6 +42,26 @@ DEFENCES: Mapping[str, DefenceMode] = MappingProxyType(
 )
 """Every defence that can be rolled out step by step, and its mode where `Config.defences` says nothing.
 What each does and its threshold: docs/operations.md."""
+
+
+THRESHOLDS: Mapping[str, float] = MappingProxyType(
+    {
+        "distrust": 0.25,
+        "quarantine.table_share": 0.10,
+        "quarantine.bucket_share": 0.25,
+        "invalid_rate.invalid": 5,
+        "invalid_rate.enough": 10,
+        "invalid_rate.window": 20,
+        "sybil_test.divergence": 0.0,
+        "walk_check.overlap": 0.5,
+        "response_time.z": 6.0,
+        "clocks.z": 6.0,
+        "referrals.share": 0.5,
+        "closer_answers.chance": 1e-4,
+        "equal_answers.nodes": 4,
+    }
+)
+"""From where on a defence acts, where `Config.thresholds` says nothing; 0 for the divergence: by k."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +146,12 @@ class Config:
     defences: Mapping[str, DefenceMode] | DefenceMode | None = field(default=None, hash=False)
     """Modes by name, where they differ from `DEFENCES`; or one mode for all.  What must always hold
     (signatures, the confirmation rule, limits of the parameter set) has no mode."""
+    thresholds: Mapping[str, float] | None = field(default=None, hash=False)
+    """Thresholds of defences by name, where they differ from `THRESHOLDS`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defences", _modes(self.defences))
+        object.__setattr__(self, "thresholds", _thresholds(self.thresholds))
         for name in ("listen", "advertise", "bootstrap", "pinned"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
         object.__setattr__(self, "data_dir", _path(self.data_dir))
@@ -202,6 +226,32 @@ def _modes(given: object) -> Mapping[str, DefenceMode]:
             listed = ", ".join(allowed)
             raise ConfigError(f"defences: {name} must be one of {listed}, got {mode!r:.80}", name="defences")
     return MappingProxyType({**DEFENCES, **given})
+
+
+def _thresholds(given: object) -> Mapping[str, float]:
+    """The threshold of every defence that has one."""
+    if given is None:
+        return THRESHOLDS
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"thresholds must be a dict of names to numbers, got {type(given).__name__}", name="thresholds"
+        )
+    for name, value in given.items():
+        if name not in THRESHOLDS:
+            known = ", ".join(THRESHOLDS)
+            raise ConfigError(f"thresholds: none is named {name!r:.80}; there are {known}", name="thresholds")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < inf or (value == 0) > (THRESHOLDS[name] == 0):
+            raise ConfigError(
+                f"thresholds: {name} must be a number above 0, got {value!r:.80}", name="thresholds"
+            )
+    chosen = {**THRESHOLDS, **given}
+    counts = [chosen[f"invalid_rate.{n}"] for n in ("invalid", "enough", "window")]
+    if counts != sorted(counts) or counts[0] < 1:
+        raise ConfigError(
+            "thresholds: invalid_rate needs 1 <= invalid <= enough <= window", name="thresholds"
+        )
+    return MappingProxyType(chosen)
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

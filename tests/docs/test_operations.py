@@ -11,7 +11,7 @@ from typing import Any
 
 from pqdht import Config, SecureDHT, errors
 from pqdht.cli.output import INTERNAL_ERROR, INTERRUPTED
-from pqdht.config import DEFENCES
+from pqdht.config import DEFENCES, THRESHOLDS
 from pqdht.daemon.control import SOCKET_NAME
 from pqdht.errors import PqdhtError
 from pqdht.node.guard import EVENTS_FILE
@@ -79,3 +79,7 @@ def test_the_example_of_limits_makes_a_network(tmp_path: Path) -> None:
 
 def test_defences() -> None:
     assert [(row[0], row[1]) for row in rows("defences")] == list(DEFENCES.items())
+
+
+def test_thresholds() -> None:
+    assert [(row[0], float(row[1])) for row in rows("thresholds")] == list(THRESHOLDS.items())

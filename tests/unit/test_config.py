@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pqdht.config import DEFENCES, Config
+from pqdht.config import DEFENCES, THRESHOLDS, Config
 from pqdht.constants import TESTNET
 from pqdht.errors import ConfigError
 
@@ -36,6 +36,13 @@ def test_defences_stand_unless_told_otherwise() -> None:
     assert replace(config) == config != Config()
     with pytest.raises(TypeError):
         config.defences["redraw"] = "enforce"  # type: ignore[index]
+
+
+def test_thresholds_stand_unless_told_otherwise() -> None:
+    assert Config().thresholds == THRESHOLDS
+    config = Config(thresholds={"distrust": 0.1, "sybil_test.divergence": 2.0})
+    assert config.thresholds == {**THRESHOLDS, "distrust": 0.1, "sybil_test.divergence": 2.0}
+    assert replace(config) == config
 
 
 @pytest.mark.parametrize("name", ["listen", "advertise", "bootstrap", "pinned"])
@@ -67,6 +74,9 @@ WRONG: list[tuple[str, Any]] = [
     *product(("bridge",), (1, "no", None)),
     *product(("consistency",), ("most", "", None, b"all", ["all"])),
     *product(("provider", "signing", "early", "padding"), ("some",)),
+    *product(("thresholds",), (5, [], {"moat": 1}, {"distrust": 0}, {"distrust": "1"})),
+    *product(("thresholds",), ({"clocks.z": math.inf},)),
+    *product(("thresholds",), ({"distrust": True}, {"invalid_rate.invalid": 30}, {"clocks.z": math.nan})),
     *product(("defences",), ("on", 5, {"moat": "off"}, {"redraw": "no"}, {"redraw": True}, ["off"])),
     *product(NUMBERS, (0, -1, "5", None, True, math.nan)),
     ("paths", 2.5),

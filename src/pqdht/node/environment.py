@@ -83,6 +83,11 @@ class Environment:
         assert isinstance(self.config.defences, Mapping)
         return Mode(self.config.defences[defence])
 
+    def threshold(self, name: str) -> float:
+        """From where on a defence acts (`config.THRESHOLDS`)."""
+        assert self.config.thresholds is not None
+        return self.config.thresholds[name]
+
     @property
     def answer_per_group(self) -> int | None:
         """Nodes of one address group that count as long as others remain; None: any number."""

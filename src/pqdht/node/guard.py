@@ -43,9 +43,6 @@ QUARANTINE = "trust/quarantine"
 EVENTS_FILE = "security.jsonl"
 """In the data directory."""
 
-DISTRUST = 0.25
-"""Whoever scores less is passed over in replica sets, also where the caps of quarantine leave it in the
-table.  Only own experience of wrong data leads there: neither silence nor what others say does."""
 SUSPECTS_MOST = 4096
 ROWS_AT_ONCE = 256
 """Scores written down in one turn of the event loop, about 1 ms."""
@@ -84,14 +81,25 @@ class Guard:
         self._env = env
         self.events = EventLog()
         self.reputation = Reputation()
-        self.quarantine = Quarantine(env.mode("quarantine"))
+        self.quarantine = Quarantine(
+            env.mode("quarantine"),
+            table_share=env.threshold("quarantine.table_share"),
+            bucket_share=env.threshold("quarantine.bucket_share"),
+        )
         self.held: dict[bytes, None] = {}
         """Who is in quarantine: not asked, not passed on, not counted."""
         self._suspects: dict[bytes, float] = {}
         """Whoever gave wrong data in this run -> until when it is left out whatever its score, in seconds."""
-        self._rates = InvalidRate()
-        self._times, self._clocks = ResponseTimes(), Clocks()
-        self._referrals, self._closer = Referrals(), CloserAnswers()
+        self._rates = InvalidRate(
+            window=int(env.threshold("invalid_rate.window")),
+            enough=int(env.threshold("invalid_rate.enough")),
+            invalid=int(env.threshold("invalid_rate.invalid")),
+        )
+        self._times = ResponseTimes(env.threshold("response_time.z"))
+        self._clocks = Clocks(env.threshold("clocks.z"))
+        self._referrals = Referrals(share=env.threshold("referrals.share"))
+        self._closer = CloserAnswers(env.threshold("closer_answers.chance"))
+        self._distrust = env.threshold("distrust")
         path = data_file(env.config, EVENTS_FILE)
         self._file = None if path is None else EventFile(path)
         self._end_file = None if self._file is None else self.subscribe(self._file.write)
@@ -134,7 +142,7 @@ class Guard:
     def _is_distrusted(self, node: bytes) -> bool:
         left_s = self._suspects[node] - self._now()
         # The clock may have gone back: nobody waits for longer than was meant.
-        if 0 < left_s <= FIRST_S or (self._ranks and self.score(node) < DISTRUST):
+        if 0 < left_s <= FIRST_S or (self._ranks and self.score(node) < self._distrust):
             return True
         del self._suspects[node]  # time has passed, and nothing more was found
         return False
@@ -200,7 +208,7 @@ class Guard:
             self.accuse(answer.peer, answer.envelope, answer.request, item)
         node = answer.node_id
         self._count(node, Deed.INVALID)
-        if self.score(node) < DISTRUST:
+        if self.score(node) < self._distrust:
             self._suspect(node)
         self.report(EventKind.INVALID_DATA, "invalid_rate", node, answer.group, error=str(error))
         mode = self._env.mode("invalid_rate")
@@ -339,7 +347,7 @@ class Guard:
 
     def _load_reputation(self, blob: bytes, now: float) -> None:
         self.reputation.load(decode_reputation(blob), now)
-        for node in self.reputation.below(DISTRUST, now):
+        for node in self.reputation.below(self._distrust, now):
             self._suspect(node)
 
     def _load_quarantine(self, blob: bytes, now: float) -> None:

@@ -139,7 +139,8 @@ class Lookups:
             same_contact=lambda a, b: a.addresses == b.addresses,
         )
         self._env.counters["lookups"] += 1
-        return Walk(lookup, make, on_answer, last_resort=last_resort)
+        equal = EqualAnswers(self._env.threshold("equal_answers.nodes"))
+        return Walk(lookup, make, on_answer, last_resort=last_resort, equal=equal)
 
     async def find(
         self,

@@ -82,7 +82,7 @@ class Maintenance:
         self._publisher = publisher
         self._staker = Staker(env, peers.set_stake)
         self._tasks: list[asyncio.Task[None]] = []
-        self._walks = WalkCheck()
+        self._walks = WalkCheck(env.threshold("walk_check.overlap"))
         self._handovers: asyncio.Queue[VerifiedContact] = asyncio.Queue(maxsize=256)
 
     def start(self) -> None:

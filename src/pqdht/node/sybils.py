@@ -26,7 +26,7 @@ class SybilWatch:
         self._env = env
         self._guard = guard
         self._routing = routing
-        self._test = SybilTest(env.params.k)
+        self._test = SybilTest(env.params.k, env.threshold("sybil_test.divergence") or None)
 
     @property
     def widens(self) -> bool:

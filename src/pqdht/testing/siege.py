@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config import THRESHOLDS
 from ..constants import parameter_set
 from ..errors import ConfigError, PqdhtError
 from ..node.dht import SecureDHT
-from ..node.guard import DISTRUST
 from ..trust.events import EventKind, SecurityEvent
 from .adversaries import ADVERSARIES, Gang, Sleeper, TableSquatter, enlist
 from .rollcall import median
@@ -119,7 +119,7 @@ class Suspect:
     proven: int = 0
     """Honest nodes that hold a proof that others can check, their own or a report's."""
     distrusted: int = 0
-    """Honest nodes that pass it over: its score is under DISTRUST."""
+    """Honest nodes that pass it over: its score is under `distrust`."""
     held: int = 0
     """Honest nodes that hold it in quarantine."""
 
@@ -202,7 +202,7 @@ class Side:
                 if held.node in found:
                     found[held.node].held += 1
             for node, suspect in found.items():
-                suspect.distrusted += judge.reputation(node) < DISTRUST
+                suspect.distrusted += judge.reputation(node) < THRESHOLDS["distrust"]
         return sorted(found.values(), key=lambda s: (-s.held, -s.accused, s.node))
 
     def wrongly_held(self) -> int:

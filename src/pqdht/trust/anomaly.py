@@ -63,8 +63,9 @@ class ResponseTimes:
     SLOW_S = 0.25
     """Nobody is slow who answers within this."""
 
-    def __init__(self) -> None:
+    def __init__(self, z_most: float = Z_MOST) -> None:
         self._usual = _Usual()
+        self._z_most = z_most
 
     def observe(self, rtt_s: float) -> Figures | None:
         """One answer's round trip, seconds."""
@@ -72,7 +73,7 @@ class ResponseTimes:
         found: Figures | None = None
         if rtt_s > self.SLOW_S and self._usual.is_known:
             z = self._usual.z(x, 0.1)
-            found = {"rtt_s": round(rtt_s, 3), "z": round(z, 1)} if z > self.Z_MOST else None
+            found = {"rtt_s": round(rtt_s, 3), "z": round(z, 1)} if z > self._z_most else None
         self._usual.add(x)
         return found
 
@@ -84,15 +85,16 @@ class Clocks:
     OFF_MS = 60_000.0
     """Less than this is nobody's concern: messages and records allow minutes."""
 
-    def __init__(self) -> None:
+    def __init__(self, z_most: float = Z_MOST) -> None:
         self._usual = _Usual()
+        self._z_most = z_most
 
     def observe(self, offset_ms: float) -> Figures | None:
         """`offset_ms`: the peer's clock less ours."""
         found: Figures | None = None
         if self._usual.is_known and abs(offset_ms - self._usual.middle) > self.OFF_MS:
             z = self._usual.z(offset_ms, 1_000.0)
-            if abs(z) > self.Z_MOST:
+            if abs(z) > self._z_most:
                 found = {"offset_ms": offset_ms, "usual_ms": self._usual.middle, "z": round(z, 1)}
         self._usual.add(offset_ms)
         return found
@@ -111,7 +113,8 @@ class Referrals:
     """Churn alone makes a fifth or so of honest referrals fail."""
     WINDOW = 20
 
-    def __init__(self, capacity: int = 4096) -> None:
+    def __init__(self, capacity: int = 4096, share: float = SHARE) -> None:
+        self._share = share
         self._lately: OrderedDict[bytes, deque[bool]] = OrderedDict()
         self._capacity = capacity
 
@@ -123,7 +126,7 @@ class Referrals:
             self._lately.popitem(last=False)
         lately.append(ok)
         failed = lately.count(False)
-        if ok or len(lately) < self.LEAST or failed < self.SHARE * len(lately):
+        if ok or len(lately) < self.LEAST or failed < self._share * len(lately):
             return None
         lately.clear()  # told once, and then only after as many again
         return {"failed": failed}
@@ -137,13 +140,16 @@ class CloserAnswers:
 
     CHANCE = 1e-4
 
+    def __init__(self, chance: float = CHANCE) -> None:
+        self._chance = chance
+
     def observe(self, target: bytes, named: Iterable[bytes], size: float | None) -> Figures | None:
         """`named`: node ids in one answer; `size`: the network's, as estimated (None: not known)."""
         nearest = min((distance(node, target) for node in named if node != target), default=None)
         if nearest is None or size is None:
             return None
         chance = size * nearest / (1 << ID_BITS)
-        return {"chance": chance, "nodes": size} if chance < self.CHANCE else None
+        return {"chance": chance, "nodes": size} if chance < self._chance else None
 
 
 @dataclass(slots=True)
@@ -155,6 +161,7 @@ class EqualAnswers:
     CONTACTS = 5
     """... of at least so many contacts: short ones are often equal."""
 
+    nodes: float = NODES
     seen: Counter[tuple[bytes, ...]] = field(default_factory=Counter)
 
     def observe(self, named: Sequence[bytes]) -> Figures | None:
@@ -164,4 +171,4 @@ class EqualAnswers:
         answer = tuple(sorted(named))
         self.seen[answer] += 1
         count = self.seen[answer]
-        return {"answers": count, "contacts": len(named)} if count >= self.NODES else None
+        return {"answers": count, "contacts": len(named)} if count >= self.nodes else None

@@ -28,7 +28,8 @@ FOUND_LEAST = 4
 class WalkCheck:
     """`walk_check`: overlaps of the latest comparisons."""
 
-    def __init__(self) -> None:
+    def __init__(self, overlap: float = OVERLAP) -> None:
+        self._least = overlap
         self._overlaps: deque[float] = deque(maxlen=LATEST)
 
     def observe(self, ours: Collection[bytes], theirs: Collection[bytes]) -> Figures | None:
@@ -39,7 +40,7 @@ class WalkCheck:
         common = len(dict.fromkeys(ours).keys() & dict.fromkeys(theirs).keys())
         self._overlaps.append(common / smaller)
         middle = median(self._overlaps)
-        if len(self._overlaps) < ENOUGH or middle >= OVERLAP:
+        if len(self._overlaps) < ENOUGH or middle >= self._least:
             return None
         return {"overlap": round(middle, 2), "lookups": len(self._overlaps), "found": smaller}
 

@@ -132,7 +132,16 @@ class Quarantine:
     held: a crowd of first offenders frees no old one.
     """
 
-    def __init__(self, mode: Mode = Mode.ENFORCE, capacity: int = 4096) -> None:
+    def __init__(
+        self,
+        mode: Mode = Mode.ENFORCE,
+        capacity: int = 4096,
+        *,
+        table_share: float = TABLE_SHARE,
+        bucket_share: float = BUCKET_SHARE,
+    ) -> None:
+        self._table_share = table_share
+        self._bucket_share = bucket_share
         self.mode = mode
         self.outcomes: Counter[Outcome] = Counter()
         self._capacity = capacity
@@ -199,11 +208,11 @@ class Quarantine:
             buckets.setdefault(table.bucket_of(node), []).append(node)
         for bucket, nodes in sorted(buckets.items()):
             live = set(table.members(bucket))
-            while nodes and not _bucket_allows(live, nodes):
+            while nodes and not self._bucket_allows(live, nodes):
                 freed.append(nodes.pop(0))
         gone = set(freed)
         left = [node for node in held if node not in gone]
-        over = len(left) - int(TABLE_SHARE * len(table))
+        over = len(left) - int(self._table_share * len(table))
         freed += left[: max(0, over)]
         for node in freed:
             self._cases[node].free(now)
@@ -254,12 +263,17 @@ class Quarantine:
     def _allows(self, node: bytes, now: float, table: TableView) -> bool:
         """Whether one more node of the table may be held."""
         held = self._held_in(table, now)
-        if len(held) + 1 > int(TABLE_SHARE * len(table)):
+        if len(held) + 1 > int(self._table_share * len(table)):
             return False
         bucket = table.bucket_of(node)
-        return _bucket_allows(
+        return self._bucket_allows(
             set(table.members(bucket)), [node, *(n for n in held if table.bucket_of(n) == bucket)]
         )
+
+    def _bucket_allows(self, live: set[bytes], held: list[bytes]) -> bool:
+        """Whether these nodes of a bucket may all be held."""
+        most = int(self._bucket_share * len(live))
+        return len(held) <= most and len(live - set(held)) >= BUCKET_LIVE
 
     def _held_in(self, table: TableView, now: float) -> list[bytes]:
         return [n for n, c in self._cases.items() if c.is_held and n in table and self.is_held(n, now)]
@@ -282,8 +296,3 @@ class Quarantine:
 
 def _worth(_: bytes, case: _Case) -> tuple[int, bool, float]:
     return case.times, case.is_held, case.until
-
-
-def _bucket_allows(live: set[bytes], held: list[bytes]) -> bool:
-    """Whether these nodes of a bucket may all be held."""
-    return len(held) <= int(BUCKET_SHARE * len(live)) and len(live - set(held)) >= BUCKET_LIVE

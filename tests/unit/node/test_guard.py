@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pqdht.config import DEFENCES
+from pqdht.config import DEFENCES, THRESHOLDS
 from pqdht.constants import DAY_MS, MINUTE_MS
 from pqdht.errors import BadPuzzle, DecodeError, DialHeldBack, PeerTimeout, RecordInvalid
 from pqdht.identity.contact import VerifiedContact
 from pqdht.ids import NodeId
 from pqdht.node.environment import Environment
 from pqdht.node.exchange import Answer
-from pqdht.node.guard import DISTRUST, OTHERS_LEAST, QUARANTINE, REPUTATION, ROWS_AT_ONCE, Guard
+from pqdht.node.guard import OTHERS_LEAST, QUARANTINE, REPUTATION, ROWS_AT_ONCE, Guard
 from pqdht.testing.loop import run
 from pqdht.trust.events import EventKind, SecurityEvent
 from pqdht.wire.messages import Nodes
@@ -110,6 +110,23 @@ def test_a_mode_below_enforce_puts_nobody_away(defence: str, mode: str) -> None:
     run(main)
 
 
+def test_thresholds_can_be_set() -> None:
+    async def main() -> None:
+        env, _ = await environment(thresholds={"invalid_rate.enough": 3, "invalid_rate.invalid": 2})
+        guard = Guard(env)
+        guard.table = Crowd()
+        lie(guard, 3)
+        assert list(guard.held) == [BAD]
+        env, _ = await environment(thresholds={"quarantine.table_share": 0.001})
+        guard = Guard(env)
+        guard.table = Crowd()
+        lie(guard, 10)
+        assert not guard.held  # of a hundred nodes not one may be held
+        assert EventKind.QUARANTINE_CAPPED in kinds(guard)
+
+    run(main)
+
+
 def test_an_operator_lets_out() -> None:
     async def main() -> None:
         guard, _, _ = await guarded()
@@ -173,7 +190,7 @@ def test_the_worst_are_passed_over_while_enough_others_are_left() -> None:
         guard, _, _ = await guarded(quarantine="off")
         others = NODES[2 : 2 + OTHERS_LEAST]
         lie(guard, 10)
-        assert guard.score(BAD) < DISTRUST
+        assert guard.score(BAD) < THRESHOLDS["distrust"]
         assert list(guard.left_out([BAD, *others])) == [BAD]
         assert not guard.may_enter(BAD)
         assert guard.may_enter(others[0])
@@ -277,7 +294,7 @@ def test_what_is_known_outlives_a_restart() -> None:
         again.table = Crowd()
         again.load()
         assert list(again.held) == [BAD]
-        assert again.score(BAD) == guard.score(BAD) < DISTRUST
+        assert again.score(BAD) == guard.score(BAD) < THRESHOLDS["distrust"]
         again.lift(BAD)
         assert list(again.left_out([BAD, *NODES[2:20]])) == [BAD]
         await env.store.save_state(REPUTATION, b"\xff")
