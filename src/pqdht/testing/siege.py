@@ -141,7 +141,9 @@ class Side:
     """Seconds of reads that ended right."""
     events: Counter[str] = field(default_factory=Counter)
     news: deque[tuple[float, SecurityEvent, bytes]] = field(default_factory=lambda: deque(maxlen=50))
-    """(virtual time, event, the node that saw it) of what is worth a line."""
+    """(virtual seconds since `began`, event, the node that saw it) of what is worth a line."""
+    began: float = 0.0
+    """When the attack did, by the loop's clock."""
     accusers: dict[bytes, dict[bytes, bool]] = field(default_factory=dict)
     """Node -> honest nodes that caught it -> whether they hold a proof."""
     book: dict[bytes, tuple[set[bytes], set[bytes]]] = field(default_factory=dict)
@@ -159,7 +161,7 @@ class Side:
                     return  # old news
                 accusers[observer] = is_proof
             if event.kind is not EventKind.ANOMALY:
-                self.news.append((loop.time(), event, observer))
+                self.news.append((loop.time() - self.began, event, observer))
 
         node.subscribe(tell)
 
@@ -308,6 +310,8 @@ class Siege:
         side.reads.clear()
         side.latest.clear()
         side.times.clear()
+        side.news.clear()
+        side.began = asyncio.get_running_loop().time()
         for i, kind in self.roles.items():
             node = side.net.nodes[i]
             side.kinds[bytes(node.node_id)] = kind
