@@ -79,7 +79,9 @@ def _parse(text: str) -> Attack:
         )
     if placed := [k for k in MIXED.get(name, (name,)) if ADVERSARIES[k].needs_place]:
         raise ConfigError(
-            f"{placed[0]} is of ids ground for one key, which the nodes of a testnet are not", name="attack"
+            f"{placed[0]} is of ids ground for one key, which the nodes of a testnet are not: send"
+            " region_colluder or denier instead, or see `make attack-report`",
+            name="attack",
         )
     try:
         share = float(number)
