@@ -79,7 +79,9 @@ def _parse(text: str) -> Attack:
         )
     if placed := [k for k in MIXED.get(name, (name,)) if ADVERSARIES[k].needs_place]:
         raise ConfigError(
-            f"{placed[0]} is of ids ground for one key, which the nodes of a testnet are not", name="attack"
+            f"{placed[0]} is of ids ground for one key, which the nodes of a testnet are not: send"
+            " region_colluder or denier instead, or see `make attack-report`",
+            name="attack",
         )
     try:
         share = float(number)
@@ -141,7 +143,9 @@ class Side:
     """Seconds of reads that ended right."""
     events: Counter[str] = field(default_factory=Counter)
     news: deque[tuple[float, SecurityEvent, bytes]] = field(default_factory=lambda: deque(maxlen=50))
-    """(virtual time, event, the node that saw it) of what is worth a line."""
+    """(virtual seconds since `began`, event, the node that saw it) of what is worth a line."""
+    began: float = 0.0
+    """When the attack did, by the loop's clock."""
     accusers: dict[bytes, dict[bytes, bool]] = field(default_factory=dict)
     """Node -> honest nodes that caught it -> whether they hold a proof."""
     book: dict[bytes, tuple[set[bytes], set[bytes]]] = field(default_factory=dict)
@@ -159,7 +163,7 @@ class Side:
                     return  # old news
                 accusers[observer] = is_proof
             if event.kind is not EventKind.ANOMALY:
-                self.news.append((loop.time(), event, observer))
+                self.news.append((loop.time() - self.began, event, observer))
 
         node.subscribe(tell)
 
@@ -308,6 +312,8 @@ class Siege:
         side.reads.clear()
         side.latest.clear()
         side.times.clear()
+        side.news.clear()
+        side.began = asyncio.get_running_loop().time()
         for i, kind in self.roles.items():
             node = side.net.nodes[i]
             side.kinds[bytes(node.node_id)] = kind

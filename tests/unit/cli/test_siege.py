@@ -84,7 +84,9 @@ def test_on_a_terminal_there_is_one_screen(height: int) -> None:
     with screen.live():
         run(lambda: siege.watch(2, show))
     assert max(p.count("\n") for p in pictures) <= height
-    latest = siege.sides[0].news[-1][1].kind.value
+    at, event, _ = siege.sides[0].news[-1]
+    assert 0 <= at < 10  # since the attack began, not since the network did
+    latest = event.kind.value
     for what in ("12 nodes, 7 of them malicious", "FORGED values", "CAUGHT BY", latest):
         assert what in pictures[-1]
     assert ("more\n" in pictures[-1]) == (height == 24)
