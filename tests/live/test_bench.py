@@ -40,6 +40,8 @@ NUMBERS = {
     "get_many_100_bytes_ratio",
     "put_many_100_cpu_ratio",
     "put_many_100_bytes_ratio",
+    "defences_latency_ratio",
+    "defences_cpu_ratio",
 }
 PERCENTILES = {"get_first_ms", "get_majority_ms", "put_ms", "get_first_ms_fresh", "get_majority_ms_fresh"}
 OF_32 = {"get_first_ms", "get_majority_ms", "put_ms"}
