@@ -31,7 +31,8 @@ from pqdht.identity.keys import UnsolvedIdentity
 from pqdht.node.environment import Environment
 from pqdht.node.guard import Guard
 from pqdht.node.handlers import to_wire
-from pqdht.node.publisher import STATE, Journal, Publisher
+from pqdht.node.publication import STATE, Journal
+from pqdht.node.publisher import Publisher
 from pqdht.node.routing import REMEMBERED, Routing
 from pqdht.records import Named, RecordVerifier, make_record
 from pqdht.storage import keyfiles

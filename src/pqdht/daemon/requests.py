@@ -19,19 +19,16 @@ from ..constants import BORN_MAX_AGE_DAYS, DAY_S, MS
 from ..errors import ConfigError, DecodeError, RecordInvalid
 from ..ids import NodeId, OwnerId, RecordId, parse_id
 from ..node.dht import SecureDHT
-from ..node.publisher import STATE, Journal
+from ..node.publication import STATE, decode_journal
 from ..peer_record import PeerRecord, peer_locator
 from ..records import Content, Locator, Named, Topic
 from ..storage.base import StoredRecord
 from ..trust.events import EventKind
 from ..trust.quarantine import Held
-from ..wire.codec import Decoder
 
 EVENTS_SHOWN = 50
 LOOKUP_LIMIT_S = Config().lookup_timeout_s
 """Seconds for one search; a PUT may place after it for as long again."""
-
-_decode_journal = Decoder(Journal, "publication", 128 * 1024)
 
 
 class Caller(Protocol):
@@ -381,7 +378,7 @@ def announced(dht: SecureDHT) -> list[str]:
     key = peer_locator(dht.owner_id).key()
     blob = env.store.load_state(f"{STATE}{key.hex()}/{dht.owner_id.hex()}")
     try:
-        journal = _decode_journal(blob or b"")
+        journal = decode_journal(blob or b"")
         return list(PeerRecord.decode(env.records.parse(journal.record).value).endpoints)
     except (DecodeError, RecordInvalid):
         return []

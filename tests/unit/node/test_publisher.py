@@ -15,7 +15,8 @@ from pqdht.ids import NodeId, distance
 from pqdht.kad.quorum import PutTally
 from pqdht.node.connection import Connection
 from pqdht.node.exchange import Reply
-from pqdht.node.publisher import RETRY_MOST_S, STATE, Placement, Publication, _decode_journal, code_name
+from pqdht.node.publication import RETRY_MOST_S, STATE, Placement, Publication, decode_journal
+from pqdht.node.publisher import code_name
 from pqdht.node.results import StoreReceipt
 from pqdht.records import Content, Named
 from pqdht.testing.loop import run
@@ -93,7 +94,7 @@ def test_a_journal_whose_signature_is_damaged_is_never_sent() -> None:
         await net.crash(1)
         states = net.seats[1].disk._states
         (name,) = (n for n in states if n.startswith(STATE))
-        journal = _decode_journal(states[name])
+        journal = decode_journal(states[name])
         wire = journal.record
         bad = WireRecord(wire.tbs, bytes([wire.signature[0] ^ 1]) + wire.signature[1:])
         states[name] = encode(msgspec.structs.replace(journal, record=bad, confirmed=False))
