@@ -264,6 +264,7 @@ class Churn:
             self.report.puts[type(e).__name__ if alive else "the writer died"] += 1
         else:
             self.report.puts["reached quorum"] += 1
+            version.side = self._side(seat)  # a PUT that met the cut belongs to where its writer is now
             self.book.reached(version, loop.time(), result.record.timestamp, result.record.expires)
 
     def _is_same(self, node: SecureDHT, seat: int) -> bool:
