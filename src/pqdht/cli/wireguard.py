@@ -144,8 +144,9 @@ def _setting(line: str, section: str, path: Path, number: int) -> tuple[str, str
 def _endpoint(text: str, path: Path, number: int) -> str:
     try:
         check_endpoint(text)
-    except DecodeError as e:
-        _fail(path, number, str(e))
+    except DecodeError:
+        # Not quoted: what stands there by mistake may be a key.
+        _fail(path, number, "not an endpoint; write 203.0.113.5:51820 or [2001:db8::1]:51820")
     return text
 
 

@@ -149,3 +149,10 @@ def test_public_keys_are_read_in_both_forms() -> None:
     for bad in ("", "x", format_key(PUBLIC)[:-1], PUBLIC.hex()[1:], format_key(PUBLIC)[:-2] + "r="):
         with pytest.raises(ConfigError, match="a WireGuard public key is 32 bytes"):
             parse_wireguard_key(bad)
+
+
+def test_a_key_in_the_place_of_an_endpoint_is_not_quoted() -> None:
+    key = "B" * 43 + "="
+    with pytest.raises(ConfigError, match="not an endpoint") as e:
+        parse_wireguard(f"[Interface]\n# Endpoint = {key}\n")
+    assert key not in str(e.value)
