@@ -199,13 +199,17 @@ class Lookups:
         finding = self.sybils.alarm(walk.lookup)
         if finding is None or not self.sybils.widens:
             return None
+        await self.ask_region(walk, finding)
+        return finding.region_cpl
+
+    async def ask_region(self, walk: Walk, finding: SybilFinding) -> None:
+        """Ask everybody around the target of a walk that ended, as long as a lookup may take."""
         try:
             async with asyncio.timeout(self._env.config.lookup_timeout_s):
                 await self.widen(walk, finding)
                 await self.drive(walk)
         except TimeoutError:
             self._env.counters["lookups_timed_out"] += 1
-        return finding.region_cpl
 
     async def widen(self, walk: Walk, finding: SybilFinding) -> None:
         """On alarm: find the nodes of the region of a walk's target; the walk then asks them all, once it

@@ -143,8 +143,7 @@ class Maintenance:
         walk = await self._lookups.find(target, end=self._env.config.path_end, is_sample=True)
         if (finding := self._lookups.sybils.look_around()) is not None and self._lookups.sybils.widens:
             around = await self._lookups.find(self._env.identity.node_id, end=self._env.config.path_end_doubt)
-            await self._lookups.widen(around, finding)  # whoever they crowd out of our sight
-            await self._lookups.drive(around)
+            await self._lookups.ask_region(around, finding)  # whoever they crowd out of our sight
         is_turn = self._env.counters["walks"] % WALKS_PER_CHECK == 0
         if is_turn and self._env.mode("walk_check") is not Mode.OFF:
             await self._check_walk(target, walk)

@@ -36,7 +36,6 @@ PAGES_MOST = 8
 """Further pages asked of one node under a crowded topic."""
 
 
-
 class Reader:
     """Every GET of this node."""
 
