@@ -113,6 +113,19 @@ def run(
     return outcome[0]
 
 
+def among_storers(adversary: str, count: int) -> Callable[[Arena], Awaitable[list[Read]]]:
+    """A scenario: the `count` nodes closest to a key are adversaries, a value is put there, and four
+    bystanders read it."""
+
+    async def scenario(arena: Arena) -> list[Read]:
+        key = arena.key(0, "x")
+        gang = arena.enlist(adversary, *[i for i in arena.closest(key) if i][:count])
+        await arena.put(0, "x", b"here")
+        return [await arena.get(i, 0, "x") for i in arena.bystanders(key, gang)[:4]]
+
+    return scenario
+
+
 # --- rules of the protocol, taken away one at a time -------------------------------------------------
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pqdht.kad.quorum import Verdict
-from tests.sim.arena import Arena, Read, run, small, with_plain_votes
+from tests.sim.arena import among_storers, run, small, with_plain_votes
 
 NODES, DENIERS = 24, 6
 
-
-async def scenario(arena: Arena) -> list[Read]:
-    key = arena.key(0, "x")
-    gang = arena.enlist("denier", *[i for i in arena.closest(key) if i][:DENIERS])
-    await arena.put(0, "x", b"here")
-    return [await arena.get(i, 0, "x") for i in arena.bystanders(key, gang)[:4]]
+scenario = among_storers("denier", DENIERS)
 
 
 def test_empty_answers_have_no_vote() -> None:

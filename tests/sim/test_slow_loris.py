@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from tests.sim.arena import Arena, Read, run, small, without_hedging
+from tests.sim.arena import among_storers, run, small, without_hedging
 
 NODES, LORISES = 24, 6
 WAITED_S = 1.0
 """Virtual seconds: ten round trips."""
-
-
-async def scenario(arena: Arena) -> list[Read]:
-    key = arena.key(0, "x")
-    gang = arena.enlist("slow_loris", *[i for i in arena.closest(key) if i][:LORISES])
-    await arena.put(0, "x", b"here")
-    return [await arena.get(i, 0, "x") for i in arena.bystanders(key, gang)[:4]]
+scenario = among_storers("slow_loris", LORISES)
 
 
 def test_nobody_waits_for_who_is_slow() -> None:
